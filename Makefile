@@ -72,7 +72,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: all archives check lint unit clean help FORCE
+.PHONY: all archives FORCE
 all: $(BINARIES) archives
 
 # --- building ----------------------------------------------------------------------------------
@@ -124,13 +124,144 @@ FORCE:
 
 # --- checks ------------------------------------------------------------------------------------
 
-unit: $(TESTS)
-	$Qset -e; for test in $^; do $$test; done
-check: lint unit
-lint:
+RESULTS := $(OUT)/results
+VENV    := $(BUILD)/venv
+NODE    := tests/e2e/node/node_modules
+export CC
 
+# What the suites of Python find their subject by.
+SUITE_ENV = PENSTOCK_BIN_DIR='$(abspath $(OUT)/bin)' PENSTOCK_SANITIZED='$(SAN)' \
+            PENSTOCK_NODE_DIR='$(abspath $(NODE))' PENSTOCK_RESULTS_DIR='$(abspath $(RESULTS))'
+
+.PHONY: lint unit unit-programs check test e2e faults-smoke faults sanitize fuzz tests-deps
+check: lint unit
+
+lint: archives $(MAINS)
+	$QOUT='$(OUT)' LINT_CFLAGS='$(subst ','\'',$(CFLAGS))' tests/lint/run.sh $(RESULTS)/lint
+
+unit-programs: $(TESTS)
+unit: unit-programs
+	$Qtests/unit/run.sh $(RESULTS)/unit $(TESTS)
+
+$(VENV)/.installed: tests/requirements.txt
+	@echo "  VENV  $(VENV)"
+	$Qtests/make-venv.sh $(VENV) $<
+	@touch $@
+$(NODE)/.installed: tests/e2e/node/package.json
+	@echo "  NPM   $(@D)"
+	$Qnpm install --prefix $(<D) --no-audit --no-fund --no-package-lock --loglevel=error
+	$Q$(@D)/.bin/node --version >/dev/null
+	@touch $@
+tests-deps: $(VENV)/.installed $(NODE)/.installed
+
+e2e: all tests-deps
+	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/e2e 900 tests/e2e
+faults-smoke: all tests-deps
+	$Q$(SUITE_ENV) PENSTOCK_FAULTS=smoke tests/pytest.sh $(VENV) $(RESULTS)/faults 600 tests/faults
+faults: all tests-deps
+	$Q$(SUITE_ENV) PENSTOCK_FAULTS=full tests/pytest.sh $(VENV) $(RESULTS)/faults 14400 tests/faults
+sanitize:
+	$Q$(MAKE) SAN=address,undefined unit e2e
+
+test:
+	$Qdeploy/install-deps.sh --test
+	$Q$(MAKE) BUILD='$(BUILD)' test-run
+test-run:
+	$QMAKE='$(MAKE)' BUILD='$(BUILD)' tests/run.sh
+.PHONY: test-run
+
+# One libFuzzer program per parser, FUZZ_SECONDS each; new inputs join tests/fuzz/corpus/<target>.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(sort $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
+fuzz:
+	$Qdeploy/install-deps.sh --dev
+	$Q$(MAKE) BUILD='$(BUILD)/fuzz' CC=clang SAN=address,undefined,fuzzer-no-link fuzz-run
+fuzz-run: $(addprefix $(OUT)/tests/fuzz/,$(FUZZ_TARGETS))
+	$Qset -e; for target in $(FUZZ_TARGETS); do echo "  FUZZ  $$target"; \
+	  mkdir -p tests/fuzz/corpus/$${target#fuzz_}; \
+	  $(OUT)/tests/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+	    -print_final_stats=1 -artifact_prefix=$(OUT)/tests/fuzz/$$target- tests/fuzz/corpus/$${target#fuzz_}; done
+$(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(patsubst %,$(OUT)/%.a,$(shell awk '/^[a-z]/ {row[++n] = $$1} END {while (n) print row[n--]}' docs/layers.txt))
+	@echo "  LINK  $@"
+	$Q$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+.PHONY: fuzz-run
+
+.PHONY: format tidy
+C_FILES = $(shell find common broker worker tests -name node_modules -prune -o -name '*.[ch]' -print)
+format:
+	$Q$(firstword $(shell command -v clang-format-14 clang-format)) -i $(C_FILES)
+tidy:
+	$Qdeploy/install-deps.sh --dev
+	$Qclang-tidy --quiet $(filter common/%.c broker/%.c worker/%.c,$(C_FILES)) -- \
+	  $(filter-out -ftrivial-auto-var-init=% -fstrict-flex-arrays=% -Wlogical-op -Wduplicated-cond,$(CFLAGS))
+	$Qcppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	  -I. -DPENSTOCK_VERSION='"$(VERSION)"' common broker worker
+
+# --- running -----------------------------------------------------------------------------------
+
+.PHONY: demo bench
+demo:
+	$Qdeploy/install-deps.sh
+	$Q$(MAKE) BUILD='$(BUILD)' all
+	$QPENSTOCK_BIN_DIR='$(abspath $(BUILD)/bin)' deploy/demo.sh
+bench:
+	$Qdeploy/install-deps.sh --bench
+	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed
+	$Q$(SUITE_ENV) $(VENV)/bin/python tests/bench/run.py $(BENCH_ARGS)
+
+# --- installing --------------------------------------------------------------------------------
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+INSTALL ?= install
+bindir  := $(PREFIX)/bin
+libdir  := $(PREFIX)/lib
+share   := $(PREFIX)/share
+docdir  := $(share)/doc/penstock
+MAN     := $(wildcard docs/man/*.[1-8])
+UNITS   := $(wildcard deploy/systemd/*.service deploy/systemd/*.target)
+
+# "source destination mode": read by install and by uninstall, so that the one undoes the other.
+define INSTALLED
+$(foreach file,$(BINARIES),$(file) $(bindir)/$(notdir $(file)) 755)
+$(foreach file,$(MAN),$(file) $(share)/man/man$(patsubst .%,%,$(suffix $(file)))/$(notdir $(file)) 644)
+$(foreach file,$(UNITS),$(file) $(libdir)/systemd/system/$(notdir $(file)) 644)
+$(foreach file,$(wildcard deploy/systemd/*.sysusers),$(file) $(libdir)/sysusers.d/$(basename $(notdir $(file))).conf 644)
+$(foreach file,$(wildcard deploy/systemd/*.tmpfiles),$(file) $(libdir)/tmpfiles.d/$(basename $(notdir $(file))).conf 644)
+$(foreach file,$(wildcard deploy/completion/penstock),$(file) $(share)/bash-completion/completions/penstock 644)
+$(foreach file,LICENSE $(wildcard README.md deploy/penstock.yaml deploy/redis.conf),$(file) $(docdir)/$(notdir $(file)) 644)
+endef
+TRIPLES  = $(strip $(INSTALLED))
+
+.PHONY: install uninstall
+install: all
+	$Qset -e; set -- $(TRIPLES); while [ $$# -ge 3 ]; do \
+	  mkdir -p "$(DESTDIR)$${2%/*}"; \
+	  case $$1 in \
+	  *.service) sed 's,/usr/local/bin/,$(bindir)/,g' $$1 > "$(DESTDIR)$$2"; chmod $$3 "$(DESTDIR)$$2" ;; \
+	  *) $(INSTALL) -m $$3 $$1 "$(DESTDIR)$$2" ;; \
+	  esac; echo "  INST  $(DESTDIR)$$2"; shift 3; done
+uninstall:
+	$Qset -- $(TRIPLES); while [ $$# -ge 3 ]; do rm -f "$(DESTDIR)$$2"; shift 3; done
+	$Q[ ! -d "$(DESTDIR)$(docdir)" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(docdir)"
+
+.PHONY: clean help
 clean:
 	rm -rf $(BUILD)
+help:
+	@echo "make                 build bin/ with penstock, penstock-broker, penstock-worker, penstock-sim"
+	@echo "make demo            install what is missing, build, run the shipped examples on the simulator"
+	@echo "make test            install what is missing, then lint, unit, e2e, fault run, sanitizers"
+	@echo "make check           lint and unit tests: under a minute"
+	@echo "make e2e             the whole stack against a real Redis and the simulator"
+	@echo "make faults-smoke    5,000 jobs while processes are killed;  make faults: the long version"
+	@echo "make sanitize        unit and e2e with address and undefined behaviour sanitizers"
+	@echo "make bench           throughput and latency, side by side with others (BENCH_ARGS=...)"
+	@echo "make fuzz            every parser, FUZZ_SECONDS=60 each"
+	@echo "make format, tidy    rewrite with clang-format; clang-tidy and cppcheck"
+	@echo "make install, uninstall   DESTDIR= PREFIX=/usr/local"
+	@echo "make clean           remove $(BUILD)"
+	@echo "Options: BUILD=folder SAN=address,undefined WERROR=1 V=1"
 
 -include $(patsubst %.o,%.d,$(foreach name,$(FOLDERS),$(call objects,$(name))) $(MAINS) $(SIM) \
-           $(addsuffix .o,$(TESTS)) $(shell find $(OUT)/tests/unit -name '*.d' 2>/dev/null))
+           $(addsuffix .o,$(TESTS)) $(shell find $(OUT)/tests -name '*.d' 2>/dev/null))
