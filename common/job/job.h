@@ -1,4 +1,5 @@
-/* What a job is: its states with the legal arrows, and all its fields in memory. No I/O, no clock. */
+/* What a job is: its states with the legal arrows, and all its fields in memory. No I/O, no clock.
+ */
 #ifndef PENSTOCK_JOB_JOB_H
 #define PENSTOCK_JOB_JOB_H
 
@@ -11,36 +12,36 @@
 #include "common/job/limits.h"
 
 /* name, letter in the stored header, word in the API */
-#define JOB_STATE_LIST(X)                                                                          \
-    X(JOB_QUEUED, 'q', "queued")                                                                   \
-    X(JOB_RUNNING, 'r', "running")                                                                 \
-    X(JOB_SCHEDULED, 's', "scheduled")                                                             \
-    X(JOB_BLOCKED, 'b', "blocked")                                                                 \
-    X(JOB_SUCCEEDED, 'S', "succeeded")                                                             \
-    X(JOB_FAILED, 'F', "failed")                                                                   \
-    X(JOB_CANCELLED, 'C', "cancelled")                                                             \
+#define JOB_STATE_LIST(X)              \
+    X(JOB_QUEUED, 'q', "queued")       \
+    X(JOB_RUNNING, 'r', "running")     \
+    X(JOB_SCHEDULED, 's', "scheduled") \
+    X(JOB_BLOCKED, 'b', "blocked")     \
+    X(JOB_SUCCEEDED, 'S', "succeeded") \
+    X(JOB_FAILED, 'F', "failed")       \
+    X(JOB_CANCELLED, 'C', "cancelled") \
     X(JOB_EXPIRED, 'E', "expired")
 
 enum job_state {
 #define JOB_STATE_ENUM(name, letter, word) name,
     JOB_STATE_LIST(JOB_STATE_ENUM)
 #undef JOB_STATE_ENUM
-    JOB_STATE_COUNT
+        JOB_STATE_COUNT
 };
 
 enum job_priority { JOB_HIGH, JOB_NORMAL, JOB_LOW, JOB_PRIORITY_COUNT };
 
 /* endpoint path; index stored in records, so rows are only ever appended */
-#define JOB_ENDPOINT_LIST(X)                                                                       \
-    X(ENDPOINT_CHAT, "/v1/chat/completions")                                                       \
-    X(ENDPOINT_COMPLETIONS, "/v1/completions")                                                     \
+#define JOB_ENDPOINT_LIST(X)                   \
+    X(ENDPOINT_CHAT, "/v1/chat/completions")   \
+    X(ENDPOINT_COMPLETIONS, "/v1/completions") \
     X(ENDPOINT_EMBEDDINGS, "/v1/embeddings")
 
 enum job_endpoint {
 #define JOB_ENDPOINT_ENUM(name, path) name,
     JOB_ENDPOINT_LIST(JOB_ENDPOINT_ENUM)
 #undef JOB_ENDPOINT_ENUM
-    ENDPOINT_COUNT
+        ENDPOINT_COUNT
 };
 
 enum job_flag {
@@ -78,9 +79,9 @@ struct job {
     struct job_id id;
     enum job_state state;
     unsigned flags;
-    unsigned claim;    /* grows at every claim; with token it fences */
-    unsigned attempt;  /* tries that reached an upstream and failed */
-    unsigned crashes;  /* claims that ended with a dead process */
+    unsigned claim;   /* grows at every claim; with token it fences */
+    unsigned attempt; /* tries that reached an upstream and failed */
+    unsigned crashes; /* claims that ended with a dead process */
     unsigned max_attempts;
     uint32_t sequence; /* of the job's own events */
     enum job_priority priority;

@@ -1,6 +1,6 @@
-/* Job ids: "job_" and 34 characters of lower-case Crockford base32 = 170 bits: shard (10), milliseconds
- * since the epoch (42), random (118). Any broker finds a job's shard without a look-up, ids sort by time within a
- * shard, and nobody guesses one. */
+/* Job ids: "job_" and 34 characters of lower-case Crockford base32 = 170 bits: shard (10),
+ * milliseconds since the epoch (42), random (118). Any broker finds a job's shard without a
+ * look-up, ids sort by time within a shard, and nobody guesses one. */
 #ifndef PENSTOCK_JOB_JOB_ID_H
 #define PENSTOCK_JOB_JOB_ID_H
 
@@ -10,7 +10,7 @@
 #include "common/base/slice.h"
 
 enum {
-    JOB_ID_CORE_SIZE = 34,                  /* as it stands in Redis keys and tickets */
+    JOB_ID_CORE_SIZE = 34,                   /* as it stands in Redis keys and tickets */
     JOB_ID_TEXT_SIZE = 4 + JOB_ID_CORE_SIZE, /* with "job_" */
     JOB_ID_PACKED_SIZE = 22,                 /* the 170 bits, for indexes */
 };
