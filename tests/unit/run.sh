@@ -36,7 +36,7 @@ start_redis() {
             return 0
         fi
         kill -0 "$redis_pid" 2>/dev/null || break
-        read -rt 0.05 <> <(:) || true
+        sleep 0.05
     done
     echo "unit: redis-server does not start:" >&2
     cat "$temp/redis.log" >&2
