@@ -38,6 +38,11 @@ def eventually(condition, seconds=10.0, what="condition", interval=0.01):
         time.sleep(interval)
 
 
+def clean_environment():
+    """Ours without what steers the suite or would override the configuration under test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+
+
 def _die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
@@ -63,7 +68,8 @@ class Process:
             out = write_end
         self._text = b""
         self.popen = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=out, stderr=log, pass_fds=passed,
-                                      env={**os.environ, **(self._env or {})}, preexec_fn=_die_with_parent)
+                                      env={**clean_environment(), **(self._env or {})},
+                                      preexec_fn=_die_with_parent)
         os.close(write_end)
         log.close()
         return self
@@ -362,7 +368,7 @@ class Stack:
         return Api(self.origin, key)
 
     def cli(self, *args, check=True, stdin=None, key=None, timeout=120, env=None):
-        environment = {**os.environ, "PENSTOCK_URL": self.origin or "", "PENSTOCK_CONFIG": str(self.config_path()),
+        environment = {**clean_environment(), "PENSTOCK_URL": self.origin or "", "PENSTOCK_CONFIG": str(self.config_path()),
                        **(env or {})}
         if key:
             environment["PENSTOCK_API_KEY"] = key
