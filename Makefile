@@ -51,7 +51,7 @@ objects  = $(patsubst %.c,$(OUT)/%.o,$(call sources,$(1))) $(embedded-$(subst /,
 
 BINARIES := $(addprefix $(OUT)/bin/,$(if $(wildcard broker/main.c),penstock-broker) \
             $(if $(wildcard worker/main.c),penstock-worker) $(if $(wildcard broker/cli/main.c),penstock) \
-            $(if $(shell grep -ls "^int main(" tests/sim/*.c),penstock-sim))
+            $(if $(shell grep -ls "^int main" tests/sim/*.c),penstock-sim))
 TESTS    := $(sort $(patsubst %.c,$(OUT)/%,$(shell find tests/unit -name 'test_*.c' 2>/dev/null)))
 MAINS    := $(patsubst %.c,$(OUT)/%.o,$(wildcard broker/main.c worker/main.c broker/cli/main.c))
 SIM      := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/sim/*.c))
