@@ -7,6 +7,7 @@
 #   make BUILD=/tmp/x                  build somewhere else
 #   make V=1                           show full command lines
 #   make WERROR=1                      warnings are errors (continuous integration)
+#   make unit UNIT=common/job          the unit tests of one folder
 
 VERSION := 0.1.0
 BUILD   ?= build
@@ -52,7 +53,7 @@ objects  = $(patsubst %.c,$(OUT)/%.o,$(call sources,$(1))) $(embedded-$(subst /,
 BINARIES := $(addprefix $(OUT)/bin/,$(if $(wildcard broker/main.c),penstock-broker) \
             $(if $(wildcard worker/main.c),penstock-worker) $(if $(wildcard broker/cli/main.c),penstock) \
             $(if $(shell grep -ls "^int main" tests/sim/*.c),penstock-sim))
-TESTS    := $(sort $(patsubst %.c,$(OUT)/%,$(shell find tests/unit -name 'test_*.c' 2>/dev/null)))
+TESTS    := $(sort $(patsubst %.c,$(OUT)/%,$(shell find tests/unit/$(UNIT) -name 'test_*.c' 2>/dev/null)))
 MAINS    := $(patsubst %.c,$(OUT)/%.o,$(wildcard broker/main.c worker/main.c broker/cli/main.c))
 SIM      := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/sim/*.c))
 
@@ -132,6 +133,7 @@ export CC
 # What the suites of Python find their subject by.
 SUITE_ENV = PENSTOCK_BIN_DIR='$(abspath $(OUT)/bin)' PENSTOCK_SANITIZED='$(SAN)' \
             PENSTOCK_NODE_DIR='$(abspath $(NODE))' PENSTOCK_RESULTS_DIR='$(abspath $(RESULTS))'
+export UBSAN_OPTIONS = print_stacktrace=1
 
 .PHONY: lint unit unit-programs check test e2e faults-smoke faults sanitize fuzz tests-deps
 check: lint unit
