@@ -29,14 +29,21 @@ struct log_field {
     log_write((level), (event), (const struct log_field[]){__VA_ARGS__}, \
               sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 
+/* Names this process and opens the way to standard error. Again in the child after a fork (what the
+ * parent had not written stays the parent's) and whenever standard error was replaced. A pipe
+ * without readers raises SIGPIPE, which programs ignore. */
 void log_init(const char *process, enum log_level level, enum log_format format);
 void log_set_level(enum log_level level);
 bool log_is_on(enum log_level level);
+/* event and keys are words of ours ([a-z0-9_]); texts may be anything and are copied. Lines are at
+ * most 4 KiB. Errors and warnings of the same event and first field: 10 lines a second, then a
+ * count. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields,
                size_t count);
-/* Writes what the ring still holds; returns whether it is empty. Call once a loop turn and at exit.
- */
+/* Writes what the ring still holds; returns whether it is empty. Never blocks. Call once a loop
+ * turn and at exit. */
 bool log_flush(void);
+/* Lines this process lost: the ring was full or its sink broken. */
 uint64_t log_dropped_count(void);
 
 #endif

@@ -133,7 +133,7 @@ static void test_refuses_with_place(void **state)
         {"{\"a\\u0000b\":1}", "NUL in a key at byte 3"},
         {"{\"a\":1,\"a\":2}", "duplicate key \"a\" at byte 7"},
         {"{\"a\":1,\"\\u0061\":2}", "duplicate key \"a\" at byte 7"},
-        {"[{\"x\":{\"k\":1,\"l\":2,\"k\":3}}]", "duplicate key \"k\" at byte 20"},
+        {"[{\"x\":{\"k\":1,\"l\":2,\"k\":3}}]", "duplicate key \"k\" at byte 19"},
         {"{\"\":1,\"\":2}", "duplicate key \"\" at byte 6"},
     };
     struct error_text why;
