@@ -5,15 +5,18 @@ import os
 import pathlib
 import subprocess
 
+import pytest
+
 from tests.harness.stack import SLOW, clean_environment
 
 HERE = pathlib.Path(__file__).parent / "node"
 MODULES = pathlib.Path(os.environ.get("PENSTOCK_NODE_DIR", HERE / "node_modules"))
 
 
-def test_node_sdk(stack):
-    done = subprocess.run([str(MODULES / ".bin" / "node"), str(HERE / "openai_calls.mjs")], capture_output=True,
-                          text=True, timeout=120 * SLOW, check=False, cwd=HERE,
+@pytest.mark.parametrize("package", ["openai", "openai6"])
+def test_node_sdk(stack, package):
+    done = subprocess.run([str(MODULES / ".bin" / "node"), str(HERE / "openai_calls.mjs"), package],
+                          capture_output=True, text=True, timeout=120 * SLOW, check=False, cwd=HERE,
                           env={**clean_environment(), "BASE_URL": f"{stack.origin}/v1", "OPENAI_API_KEY": "any"})
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(done.stdout)

@@ -1,6 +1,7 @@
 // Calls every part of the API that the SDK reaches today; prints {"name": "ok" | "why not"}.
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+
+const { default: OpenAI } = await import(process.argv[2] ?? "openai");
 
 const client = new OpenAI({ baseURL: process.env.BASE_URL, maxRetries: 0 });
 const messages = [{ role: "user", content: "hello" }];
