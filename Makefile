@@ -201,15 +201,22 @@ tidy:
 
 # --- running -----------------------------------------------------------------------------------
 
-.PHONY: demo bench
+# Tools of the benchmark, one program a file, with nothing of ours in them.
+BENCH_TOOLS = $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/*.c))
+$(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o
+	@echo "  LINK  $@"
+	$Q$(CC) $(LDFLAGS) -o $@ $^ -lm
+
+.PHONY: demo bench bench-tools
+bench-tools: $(BENCH_TOOLS)
 demo:
 	$Qdeploy/install-deps.sh
 	$Q$(MAKE) BUILD='$(BUILD)' all
 	$QPENSTOCK_BIN_DIR='$(abspath $(BUILD)/bin)' deploy/demo.sh
 bench:
 	$Qdeploy/install-deps.sh --bench
-	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed
-	$Q$(SUITE_ENV) $(VENV)/bin/python tests/bench/run.py $(BENCH_ARGS)
+	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed $(BENCH_TOOLS)
+	$Q$(SUITE_ENV) PENSTOCK_BENCH_DIR='$(abspath $(OUT)/tests/bench)' $(VENV)/bin/python tests/bench/run.py $(BENCH_ARGS)
 
 # --- installing --------------------------------------------------------------------------------
 
