@@ -19,7 +19,7 @@ OUT     := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 # --- flags -------------------------------------------------------------------------------------
 
 pkg-first = $(firstword $(foreach name,$(1),$(shell pkg-config --exists $(name) 2>/dev/null && echo $(name))))
-PKGS := libuv hiredis $(call pkg-first,hiredis_ssl) libcurl json-c libcyaml libmicrohttpd openssl \
+PKGS := libuv hiredis $(call pkg-first,hiredis_ssl) libcurl json-c libcyaml yaml-0.1 libmicrohttpd openssl \
         $(or $(call pkg-first,msgpack-c msgpack),msgpack)
 
 # Keep a flag only when this compiler knows it.

@@ -32,7 +32,7 @@ fi
 # A program may come from anywhere; a library is known by its package. "a|b": either name, by release.
 missing=()
 packages=(libc6-dev libuv1-dev libhiredis-dev libcurl4-openssl-dev 'libmsgpack-c-dev|libmsgpack-dev'
-    libmicrohttpd-dev libjson-c-dev libcyaml-dev libssl-dev ca-certificates)
+    libmicrohttpd-dev libjson-c-dev libcyaml-dev libyaml-dev libssl-dev ca-certificates)
 
 need_program() { # program package
     command -v "$1" >/dev/null || missing+=("$2")
