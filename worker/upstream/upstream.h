@@ -21,7 +21,7 @@ struct upstream_call;
 struct upstream_pool_options {
     struct uv_loop_s *loop;
     unsigned calls_max;        /* in flight; more: ERR_BUSY */
-    unsigned multi_count;      /* 0 = chosen from calls_max: 1 per ~320 calls, at most 32 */
+    unsigned multi_count;      /* 0 = chosen from calls_max: 1 per 32 calls, at most 32 */
     size_t response_bytes_max; /* decoded */
 };
 MUST_CHECK int upstream_pool_create(const struct upstream_pool_options *options, struct upstream_pool **out,
@@ -48,6 +48,8 @@ struct upstream_request {
     struct slice body;   /* borrowed until on_end! (a claimed job's body lives as long as its attempt) */
     const struct slice *headers; /* complete lines "name: value", checked for CR/LF; copied */
     unsigned headers_count;
+    /* connect: name, TCP and TLS; first byte: from the request's start; idle: between bytes; timeout: the whole call.
+     * All but the last may be 0: no limit of its own. */
     int connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms, timeout_ms;
     bool http2;
 };
@@ -60,14 +62,18 @@ struct upstream_answer {
     int should_retry;       /* x-should-retry: 1 true, 0 false, -1 absent */
     char request_id[80];
     int64_t rate_remaining_requests; /* -1 absent; x-ratelimit-remaining-requests */
+    int64_t rate_remaining_tokens;   /* -1 absent; x-ratelimit-remaining-tokens */
+    bool was_stale; /* BROKEN on a kept connection before the first byte: most likely it was closed while idle */
     double first_byte_ms, total_ms;
     char detail[256]; /* words for people when not ANSWERED; no secrets */
 };
 typedef void (*upstream_end_fn)(const struct upstream_answer *answer, void *arg);
-/* Called with pieces of the body as they come; may be NULL. Return non-zero to abort. */
+/* Called with pieces of the body as they come; may be NULL. Return non-zero to abort. Called from inside libcurl: it may
+ * abort calls, but not start one. The body is collected for on_end all the same. */
 typedef int (*upstream_chunk_fn)(const char *bytes, size_t size, void *arg);
 
-/* on_end runs exactly once, never before this returns. ERR_BUSY, ERR_INVALID (URL, header). */
+/* on_end runs exactly once, never before this returns; the call is gone when it returns. on_end may start calls.
+ * ERR_BUSY, ERR_INVALID (URL, method, header, time-out), ERR_NOMEM, ERR_STATE (closing). */
 MUST_CHECK int upstream_call_start(struct upstream_pool *pool, const struct upstream_request *request,
                                    upstream_chunk_fn on_chunk, upstream_end_fn on_end, void *arg,
                                    struct upstream_call **out);
