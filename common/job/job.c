@@ -91,6 +91,13 @@ int job_set_state(struct job *job, enum job_state next)
     return 0;
 }
 
+void job_enter(struct job *job, int64_t due_at_ms)
+{
+    CHECK(job->started_at_ms == 0);
+    job->state = due_at_ms ? JOB_SCHEDULED : JOB_QUEUED;
+    job->due_at_ms = due_at_ms;
+}
+
 const char *job_priority_word(enum job_priority priority)
 {
     CHECK(priority < JOB_PRIORITY_COUNT);
