@@ -151,7 +151,8 @@ $(VENV)/.installed: tests/requirements.txt
 	@touch $@
 $(NODE)/.installed: tests/e2e/node/package.json
 	@echo "  NPM   $(@D)"
-	$Qnpm install --prefix $(<D) --no-audit --no-fund --no-package-lock --loglevel=error
+	$Qinstall_modules() { npm install --prefix $(<D) --no-audit --no-fund --no-package-lock --loglevel=error; }; \
+	  install_modules || install_modules
 	$Q$(@D)/.bin/node --version >/dev/null
 	@touch $@
 tests-deps: $(VENV)/.installed $(NODE)/.installed
