@@ -124,7 +124,7 @@ void digest_base32(const uint8_t *bytes, size_t bits, char *out)
     for (size_t at = 0; at < bits; at += 5) {
         unsigned value = 0;
         for (size_t i = at; i < at + 5; i++) {
-            unsigned bit = i < bits ? (bytes[i / 8] >> (7 - i % 8)) & 1u : 0u;
+            unsigned bit = i < bits ? ((unsigned)bytes[i / 8] >> (7 - i % 8)) & 1u : 0u;
             value = value << 1 | bit;
         }
         *out++ = base32_letters[value];

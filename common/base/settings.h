@@ -1,6 +1,6 @@
 /* The configuration of all programs: one YAML file, each value overridable by an environment
  * variable named after its path (PENSTOCK_REDIS_URL, PENSTOCK_WORKER_LEASE_MS, …). Names and
- * meanings are normative (docs/configuration.md). The only door to libcyaml is settings.c.
+ * meanings are normative (docs/configuration.md). Keys, defaults and ranges: settings_rows.c.
  *
  * Strings are owned by the settings. Values in milliseconds, seconds and bytes as the names say. */
 #ifndef PENSTOCK_BASE_SETTINGS_H
@@ -110,6 +110,9 @@ struct settings {
  * none there = all defaults. Then the environment. Then checks of ranges and relations. ERR_INVALID
  * with file, line where known, key and reason in why; unknown keys are errors. */
 MUST_CHECK int settings_load(const char *path, struct settings **out, struct error_text *why);
+/* The same from a text, without the environment; name stands in for the file's. */
+MUST_CHECK int settings_parse(const char *name, const char *text, size_t size,
+                              struct settings **out, struct error_text *why);
 void settings_destroy(struct settings *settings);
 /* The whole configuration as YAML that settings_load accepts again; URLs without passwords. */
 MUST_CHECK int settings_print(const struct settings *settings, struct buf *out);
