@@ -1,0 +1,30 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from sim_process import Sim  # noqa: E402
+
+
+@pytest.fixture
+def start_sim():
+    """Start simulators with flags; each must end with status 0 and without a word on stderr."""
+    started = []
+
+    def start(*flags, **more):
+        started.append(Sim(*flags, **more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        assert one.stop() == (0, "")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One simulator for tests that leave nothing behind."""
+    one = Sim()
+    yield one
+    assert one.stop() == (0, "")
