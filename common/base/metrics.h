@@ -63,15 +63,17 @@ enum metric {
 void metrics_add(enum metric metric, uint64_t amount);
 void metrics_gauge_set(enum metric metric, int64_t value);
 void metrics_gauge_add(enum metric metric, int64_t amount);
-void metrics_observe_ms(enum metric metric, double ms);
-uint64_t metrics_value(enum metric metric); /* counter or gauge, for tests and /v1/stats */
+void metrics_observe_ms(enum metric metric, double ms); /* below 0 counts as 0 */
+/* For tests and /v1/stats: a counter, a gauge (0 when below), or how many a histogram observed. */
+uint64_t metrics_value(enum metric metric);
 
-struct metrics_table; /* a snapshot, one process' or a sum */
-struct metrics_table *metrics_table_create(void);
+struct metrics_table;                             /* a snapshot, one process' or a sum */
+struct metrics_table *metrics_table_create(void); /* all zero; NULL when out of memory */
 void metrics_table_destroy(struct metrics_table *table);
 /* This process' table as versioned text, <= 16 KiB. */
 MUST_CHECK int metrics_encode(struct buf *out);
-/* Adds an encoded table. ERR_INVALID / ERR_NEWER: nothing was added. */
+/* Adds an encoded table; metrics this process does not know are left out. ERR_INVALID / ERR_NEWER:
+ * nothing was added. */
 MUST_CHECK int metrics_merge(struct metrics_table *table, const char *text, size_t size);
 MUST_CHECK int metrics_render(const struct metrics_table *table, struct buf *out);
 
