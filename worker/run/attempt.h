@@ -12,6 +12,7 @@
 struct runner;
 struct upstream_answer;
 struct upstream_call;
+struct upstream_set;
 
 enum attempt_state {
     ATTEMPT_FREE,
@@ -40,11 +41,13 @@ struct attempt {
     enum attempt_verdict verdict; /* while held or committing */
     bool went_elsewhere;          /* the one immediate try on another upstream was used */
     bool is_suspect;
-    unsigned upstream;     /* index in the router, while calling */
-    int64_t due_at_ms;     /* with VERDICT_RETRY */
-    int64_t started_at_ms; /* of the current call, Redis' wall clock */
-    int64_t started_mono_ms;
-    struct upstream_call *transfer; /* while calling */
+    unsigned upstream;               /* index in the set, of the current or last call */
+    uint64_t tried;                  /* bits of the upstreams tried within this claim */
+    struct upstream_set *set;        /* of its calls; a reference of ours. NULL: none was started */
+    int64_t due_at_ms;               /* with VERDICT_RETRY */
+    int64_t started_at_ms;           /* of the current call, Redis' wall clock */
+    const struct provider *provider; /* of the current call */
+    struct upstream_call *transfer;  /* while calling */
     struct provider_call call;
     size_t held_bytes; /* while held */
     char *first_error; /* words of the first try when there was a second within this claim */

@@ -1,0 +1,172 @@
+#include "worker/run/claim.h"
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "common/base/metrics.h"
+#include "worker/run/runner.h"
+
+void claim_init(struct runner *runner)
+{
+    runner->claimer = (struct claimer){0};
+    claim_learn_routes(runner);
+}
+
+void claim_deinit(struct runner *runner)
+{
+    CHECK(!runner->claimer.is_asking);
+    route_list_deinit(&runner->claimer.routes);
+}
+
+static void keep_route(struct slice route, void *arg)
+{
+    route_list_keep(arg, route);
+}
+
+void claim_learn_routes(struct runner *runner)
+{
+    route_list_unkeep_all(&runner->claimer.routes);
+    router_each_route(runner->set->router, keep_route, &runner->claimer.routes);
+    claim_wake(runner);
+}
+
+void claim_wake(struct runner *runner)
+{
+    runner->claimer.may_wait = true;
+    runner->claimer.has_change = true;
+}
+
+void claim_note_room(struct runner *runner)
+{
+    runner->claimer.has_change = true;
+}
+
+void claim_pause(struct runner *runner)
+{
+    runner->claimer.paused_until_mono_ms = clock_mono_ms() + CLAIM_PAUSE_MS;
+}
+
+void claim_tick(struct runner *runner)
+{
+    struct claimer *claimer = &runner->claimer;
+    int64_t now_mono_ms = clock_mono_ms();
+
+    claimer->has_change = true; /* holds of upstreams end with time */
+    if (now_mono_ms < claimer->sweep_mono_ms)
+        return;
+    claimer->may_wait = true;
+    claimer->is_sweep = true;
+    claimer->sweep_mono_ms =
+        now_mono_ms + CLAIM_SWEEP_MS / 2 + (int64_t)(digest_random_u64() % (CLAIM_SWEEP_MS / 2));
+}
+
+/* ---- asking
+ * ------------------------------------------------------------------------------------------ */
+
+static void on_claim(const struct queue_claim_result *result, void *arg);
+
+static unsigned room_of(struct slice route, void *arg)
+{
+    struct runner *runner = arg;
+    return router_room(runner->set->router, route);
+}
+
+static bool may_claim(const struct runner *runner)
+{
+    const struct claimer *claimer = &runner->claimer;
+
+    return claimer->has_change && (claimer->may_wait || route_list_has_hot(&claimer->routes)) &&
+           !claimer->is_asking && !runner->is_draining && !runner->held_first &&
+           runner->table.count < runner->table.count_max &&
+           clock_mono_ms() >= claimer->paused_until_mono_ms && !runner_is_fenced(runner);
+}
+
+void claim_turn(struct runner *runner)
+{
+    struct claimer *claimer = &runner->claimer;
+    struct route_choice choices[LIMIT_CLAIM_ROUTES];
+    struct queue_room rooms[LIMIT_CLAIM_ROUTES];
+    unsigned hot_count;
+
+    if (!may_claim(runner))
+        return;
+    claimer->has_change = false;
+    unsigned count = route_list_select(&claimer->routes, room_of, runner, choices,
+                                       LIMIT_CLAIM_ROUTES, &hot_count);
+    /* Known work has to wait for room; to hear of unknown work an occasional empty claim is enough.
+     */
+    if (hot_count == 0 && !(claimer->may_wait && (count > 0 || claimer->is_sweep)))
+        return;
+    for (unsigned i = 0; i < count; i++)
+        rooms[i] = (struct queue_room){.route = choices[i].name, .room = choices[i].room};
+
+    unsigned count_max = runner->table.count_max - runner->table.count;
+    struct queue_claim_request request = {
+        .rooms = rooms,
+        .rooms_count = count,
+        .count_max = count_max < LIMIT_CLAIM_COUNT ? count_max : LIMIT_CLAIM_COUNT,
+        .takes_suspect = runner->suspects_count == 0,
+        /* Who has no room must not be woken in place of one who has. */
+        .wants_wake = count > 0 || claimer->routes.count == 0,
+    };
+    claimer->is_asking = true;
+    claimer->may_wait = false;
+    claimer->is_sweep = false;
+    queue_claim(runner->queue, &request, on_claim, runner);
+}
+
+/* ---- answers
+ * ------------------------------------------------------------------------------------------ */
+
+static void note_routes(struct runner *runner, const struct queue_claim_result *result)
+{
+    struct route_list *routes = &runner->claimer.routes;
+
+    for (unsigned i = 0; i < result->jobs_count; i++)
+        route_list_heat(routes, result->jobs[i].route);
+    for (unsigned i = 0; i < result->waiting_count; i++) {
+        route_list_heat(routes, result->waiting[i].route);
+        if (router_room(runner->set->router, result->waiting[i].route) > 0)
+            claim_wake(runner);
+    }
+    if (!result->has_more)
+        route_list_settle(routes);
+}
+
+static void take_job(struct runner *runner, const struct job *job)
+{
+    metrics_add(METRIC_JOBS_CLAIMED, 1);
+    runner->counts.claimed++;
+    struct attempt *attempt = runner->is_draining ? NULL : attempt_table_add(&runner->table, job);
+    if (!attempt) { /* we are leaving, or there is no memory */
+        runner_return_job(runner, job);
+        claim_pause(runner);
+        return;
+    }
+    attempt->runner = runner;
+    if (attempt->is_suspect)
+        runner->suspects_count++;
+    if (job->attempt == 0 && job->claim <= 1)
+        metrics_observe_ms(METRIC_PICKUP_SECONDS,
+                           (double)(queue_now_ms(runner->queue) - job->created_at_ms));
+    attempt_start(attempt);
+}
+
+static void on_claim(const struct queue_claim_result *result, void *arg)
+{
+    struct runner *runner = arg;
+    struct claimer *claimer = &runner->claimer;
+
+    CHECK(claimer->is_asking);
+    claimer->is_asking = false;
+    if (result->status < 0) {
+        claimer->may_wait = true;
+        claim_pause(runner);
+        return;
+    }
+    note_routes(runner, result);
+    for (unsigned i = 0; i < result->jobs_count; i++)
+        take_job(runner, &result->jobs[i]);
+    /* Only a claim that found nothing registers us for wake-ups: ask until one does. */
+    if (result->jobs_count > 0 || result->has_more)
+        claim_wake(runner);
+}

@@ -1,0 +1,45 @@
+/* When and how much to claim. One claim call is in flight at a time; the next one goes out at the
+ * end of a loop turn in which something made it worth while: jobs wait and there is room for them.
+ * Room is what the upstreams of a route can take now (router_room), bounded by the free attempts of
+ * this child. */
+#ifndef PENSTOCK_RUN_CLAIM_H
+#define PENSTOCK_RUN_CLAIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/run/route_list.h"
+
+struct runner;
+
+enum {
+    CLAIM_SWEEP_MS = 1000, /* jobs whose wake-up was lost are found after so long */
+    CLAIM_PAUSE_MS = 100,  /* after a claim that failed, or jobs that could not be started */
+};
+
+struct claimer {
+    struct route_list routes;
+    bool is_asking;  /* a claim is in flight */
+    bool may_wait;   /* jobs may be waiting in the queue */
+    bool is_sweep;   /* the next claim is worth while even without room, for its hints */
+    bool has_change; /* room or knowledge changed since the last look */
+    int64_t paused_until_mono_ms;
+    int64_t sweep_mono_ms; /* next sweep */
+};
+
+void claim_init(struct runner *runner);
+void claim_deinit(struct runner *runner);
+/* The routes that can be named have changed: a new configuration, or models an upstream listed. */
+void claim_learn_routes(struct runner *runner);
+/* Jobs may wait: a wake-up, a sweep, a change of the configuration. */
+void claim_wake(struct runner *runner);
+/* Room may have become free. */
+void claim_note_room(struct runner *runner);
+/* Claim nothing for CLAIM_PAUSE_MS: what was claimed could not be started. */
+void claim_pause(struct runner *runner);
+/* Some ten times a second. */
+void claim_tick(struct runner *runner);
+/* At the end of each loop turn. */
+void claim_turn(struct runner *runner);
+
+#endif
