@@ -1,0 +1,230 @@
+/* submit: one job from the command line, a file or standard input. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "broker/cli/cli.h"
+#include "broker/cli/client.h"
+#include "broker/cli/job_line.h"
+#include "broker/cli/terminal.h"
+#include "common/base/text.h"
+
+enum { BODY_BYTES_MAX = 64 << 20, METADATA_MAX = 16 };
+
+struct wish {
+    const char *endpoint, *model, *file, *priority, *key;
+    const char *metadata[METADATA_MAX];
+    unsigned metadata_count;
+    int64_t delay_ms, expires_ms, timeout_ms, max_attempts; /* 0: not said */
+    bool must_wait;
+    const char *text;
+};
+
+static const struct option options[] = {
+    {"endpoint", required_argument, NULL, 'e'}, {"model", required_argument, NULL, 'm'},
+    {"file", required_argument, NULL, 'f'},     {"priority", required_argument, NULL, 'p'},
+    {"delay", required_argument, NULL, 'd'},    {"expires", required_argument, NULL, 'x'},
+    {"timeout", required_argument, NULL, 't'},  {"max-attempts", required_argument, NULL, 'a'},
+    {"metadata", required_argument, NULL, 'M'}, {"idempotency-key", required_argument, NULL, 'k'},
+    {"wait", no_argument, NULL, 'w'},           {0},
+};
+
+static int take_duration(const char *text, int64_t *out)
+{
+    if (text_parse_duration_ms(text, strlen(text), INT64_MAX / 4, out) < 0)
+        return cli_fail(CLI_USAGE, "%s is no duration such as 90s or 2h", text);
+    return CLI_DONE;
+}
+
+static int take_option(int option, struct wish *wish)
+{
+    switch (option) {
+    case 'e':
+        wish->endpoint = job_line_endpoint(optarg);
+        return CLI_DONE;
+    case 'm':
+        wish->model = optarg;
+        return CLI_DONE;
+    case 'f':
+        wish->file = optarg;
+        return CLI_DONE;
+    case 'p':
+        wish->priority = optarg;
+        return CLI_DONE;
+    case 'k':
+        wish->key = optarg;
+        return CLI_DONE;
+    case 'w':
+        wish->must_wait = true;
+        return CLI_DONE;
+    case 'd':
+        return take_duration(optarg, &wish->delay_ms);
+    case 'x':
+        return take_duration(optarg, &wish->expires_ms);
+    case 't':
+        return take_duration(optarg, &wish->timeout_ms);
+    case 'a':
+        if (text_parse_i64(optarg, strlen(optarg), 1, 1000, &wish->max_attempts) < 0)
+            return cli_fail(CLI_USAGE, "--max-attempts takes a number");
+        return CLI_DONE;
+    case 'M':
+        if (wish->metadata_count == METADATA_MAX || !strchr(optarg, '='))
+            return cli_fail(CLI_USAGE, "--metadata takes name=value, at most %d times",
+                            METADATA_MAX);
+        wish->metadata[wish->metadata_count++] = optarg;
+        return CLI_DONE;
+    default:
+        return cli_fail(CLI_USAGE, "see penstock help");
+    }
+}
+
+static int read_stream(FILE *file, struct buf *out)
+{
+    char piece[65536];
+    size_t size;
+
+    while ((size = fread(piece, 1, sizeof(piece), file)) > 0) {
+        if (buf_append(out, piece, size) < 0)
+            return cli_fail(CLI_USAGE, "the body is larger than %d MiB", BODY_BYTES_MAX >> 20);
+    }
+    return ferror(file) ? cli_fail(CLI_USAGE, "cannot read the body") : CLI_DONE;
+}
+
+/* The request body: a whole JSON file, or made from a model and a text. */
+static int make_body(const struct wish *wish, struct buf *out)
+{
+    struct buf text;
+    int status = CLI_DONE;
+
+    buf_init(&text, BODY_BYTES_MAX);
+    if (wish->file) {
+        FILE *file = strcmp(wish->file, "-") == 0 ? stdin : fopen(wish->file, "rb");
+        if (!file)
+            return cli_fail(CLI_USAGE, "cannot open %s", wish->file);
+        status = read_stream(file, out);
+        if (file != stdin)
+            fclose(file);
+        return status;
+    }
+    if (!wish->model)
+        return cli_fail(CLI_USAGE,
+                        "submit needs -m MODEL and a text, or -f FILE with the request body");
+    if (wish->text) {
+        if (buf_append_text(&text, wish->text) < 0)
+            status = cli_fail(CLI_USAGE, "the text is too long");
+    } else {
+        status = read_stream(stdin, &text);
+    }
+    if (status == CLI_DONE &&
+        job_line_body(wish->endpoint, wish->model, (struct slice){text.data, text.size}, out) < 0)
+        status = cli_fail(CLI_USAGE, "the text is too long");
+    buf_deinit(&text);
+    return status;
+}
+
+static int put_number(struct buf *out, const char *name, int64_t value)
+{
+    return value > 0 ? buf_printf(out, ",\"%s\":%lld", name, (long long)value) : 0;
+}
+
+static int put_text(struct buf *out, const char *name, const char *value)
+{
+    int status = value ? buf_printf(out, ",\"%s\":", name) : 0;
+
+    return value && status == 0 ? json_put_string(out, value, strlen(value)) : status;
+}
+
+static int put_metadata(const struct wish *wish, struct buf *out)
+{
+    int status = wish->metadata_count > 0 ? buf_append_text(out, ",\"metadata\":{") : 0;
+
+    for (unsigned i = 0; i < wish->metadata_count && status == 0; i++) {
+        const char *equals = strchr(wish->metadata[i], '=');
+        status = i > 0 ? buf_append_char(out, ',') : 0;
+        if (status == 0)
+            status = json_put_string(out, wish->metadata[i], (size_t)(equals - wish->metadata[i]));
+        if (status == 0)
+            status = buf_append_char(out, ':');
+        if (status == 0)
+            status = json_put_string(out, equals + 1, strlen(equals + 1));
+    }
+    return status == 0 && wish->metadata_count > 0 ? buf_append_char(out, '}') : status;
+}
+
+static int make_job(const struct wish *wish, struct slice body, struct buf *out)
+{
+    int status = buf_append_text(out, "{\"endpoint\":");
+
+    if (status == 0)
+        status = json_put_string(out, wish->endpoint, strlen(wish->endpoint));
+    if (status == 0)
+        status = buf_append_text(out, ",\"body\":");
+    if (status == 0)
+        status = buf_append(out, body.bytes, body.size);
+    if (status == 0)
+        status = put_text(out, "priority", wish->priority);
+    if (status == 0)
+        status = put_text(out, "idempotency_key", wish->key);
+    if (status == 0)
+        status = put_number(out, "delay_ms", wish->delay_ms);
+    if (status == 0)
+        status = put_number(out, "expires_in_ms", wish->expires_ms);
+    if (status == 0)
+        status = put_number(out, "timeout_ms", wish->timeout_ms);
+    if (status == 0)
+        status = put_number(out, "max_attempts", wish->max_attempts);
+    if (status == 0)
+        status = put_metadata(wish, out);
+    return status == 0 ? buf_append_char(out, '}') : status;
+}
+
+static int send_job(struct cli *cli, const struct wish *wish, struct slice job, char id[64])
+{
+    struct client_answer answer = {0};
+    struct jdoc *doc = NULL;
+    int status = client_json(cli, "POST", "/v1/jobs", job, &answer, &doc);
+
+    if (status == CLI_DONE) {
+        snprintf(id, 64, "%s", terminal_text(jdoc_root(doc), "id"));
+        if (!wish->must_wait && cli->is_json)
+            printf("%.*s\n", (int)answer.body.size, answer.body.data);
+        else if (!wish->must_wait)
+            puts(id);
+    }
+    jdoc_destroy(doc);
+    client_answer_deinit(&answer);
+    return status;
+}
+
+int cli_submit(struct cli *cli, int argc, char **argv)
+{
+    struct wish wish = {.endpoint = "/v1/chat/completions"};
+    struct buf body, job;
+    char id[64];
+    int option, status = CLI_DONE;
+
+    while (status == CLI_DONE &&
+           (option = getopt_long(argc, argv, "e:m:f:p:d:x:t:a:M:k:w", options, NULL)) != -1)
+        status = take_option(option, &wish);
+    if (status == CLI_DONE && argc - optind > 1)
+        status = cli_fail(CLI_USAGE, "one text at most; quote it");
+    wish.text = optind < argc ? argv[optind] : NULL;
+    buf_init(&body, BODY_BYTES_MAX);
+    buf_init(&job, BODY_BYTES_MAX + 65536);
+    if (status == CLI_DONE)
+        status = make_body(&wish, &body);
+    if (status == CLI_DONE && make_job(&wish, (struct slice){body.data, body.size}, &job) < 0)
+        status = cli_fail(CLI_USAGE, "the job is too large");
+    if (status == CLI_DONE)
+        status = send_job(cli, &wish, (struct slice){job.data, job.size}, id);
+    if (status == CLI_DONE && wish.must_wait) {
+        char *wait_argv[] = {argv[0], id, NULL};
+        status = cli_wait_quietly(cli, id);
+        if (status == CLI_DONE)
+            status = cli_result(cli, 2, wait_argv);
+    }
+    buf_deinit(&body);
+    buf_deinit(&job);
+    return status;
+}
