@@ -1,0 +1,379 @@
+/* GET /v1/jobs/{id}, with ?wait= and ETag; POST /v1/jobs/query. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/api/cache.h"
+#include "broker/api/handlers.h"
+#include "broker/api/samples.h"
+#include "broker/api/validate.h"
+
+/* ---- the job object -------------------------------------------------------------------------- */
+
+static int put_finished(struct context *context, const struct job *job, struct buf *out)
+{
+    const struct job_view view = {.with_tenant = false};
+    size_t before = out->size;
+    int status = render_job(out, job, &view);
+
+    if (status < 0)
+        return status;
+    cache_put(context->api->cache, job,
+              (struct slice){.bytes = out->data + before, .size = out->size - before});
+    if (context->access.role == KEY_ADMIN)
+        status = render_add_tenant(out, job->tenant_name);
+    return status;
+}
+
+int put_job(struct context *context, const struct job *job, struct buf *out)
+{
+    struct job_view view = {.with_tenant = context->access.role == KEY_ADMIN};
+
+    if (job_state_is_final(job->state))
+        return put_finished(context, job, out);
+    samples_view(context->api->samples, job, &view);
+    return render_job(out, job, &view);
+}
+
+bool put_cached_job(struct context *context, const struct job_id *id, struct buf *out,
+                    char etag[ETAG_SIZE])
+{
+    struct api *api = context->api;
+    bool is_admin = context->access.role == KEY_ADMIN;
+    struct cached_job cached;
+
+    if (!cache_find(api->cache, id, queue_now_ms(api->queue), &cached))
+        return false;
+    if (!is_admin && !slice_is(cached.tenant_name, context->access.tenant))
+        return false;
+    size_t before = out->size;
+    int status = buf_append(out, cached.text.bytes, cached.text.size);
+    if (status == 0 && is_admin)
+        status = render_add_tenant(out, cached.tenant_name);
+    if (status < 0) {
+        out->size = before;
+        return false;
+    }
+    memcpy(etag, cached.etag, ETAG_SIZE);
+    return true;
+}
+
+/* Weak comparison (RFC 9110, 13.1.2): tags in a list, "W/" aside. */
+static bool is_in_tags(struct slice header, const char *etag)
+{
+    const char *wanted = etag + 2;
+    size_t size = strlen(wanted);
+
+    if (header.size == 1 && header.bytes[0] == '*')
+        return true;
+    for (size_t at = 0; at + size <= header.size; at++)
+        if (memcmp(header.bytes + at, wanted, size) == 0)
+            return true;
+    return false;
+}
+
+static void answer_tagged(struct context *context, int http_status, const char *etag)
+{
+    const struct buf *out = &context->api->out;
+    struct reply reply = {.status = http_status};
+
+    if (!context->request)
+        return;
+    reply_add(&reply, "ETag", slice_of(etag));
+    struct slice tags = http_request_header(context->request, "If-None-Match");
+    if (http_status == 200 && tags.bytes && is_in_tags(tags, etag)) {
+        reply.status = 304;
+    } else {
+        reply.content_type = "application/json";
+        reply.body = (struct slice){.bytes = out->data, .size = out->size};
+    }
+    context_answer(context, &reply);
+}
+
+void answer_job(struct context *context, const struct job *job, int http_status)
+{
+    struct buf *out = context_out(context);
+    char etag[ETAG_SIZE];
+
+    if (put_job(context, job, out) < 0) {
+        context_fail(context, PROBLEM_INTERNAL, NULL, "The job could not be written out.");
+        return;
+    }
+    render_etag(job, etag);
+    answer_tagged(context, http_status, etag);
+}
+
+/* ---- one job --------------------------------------------------------------------------------- */
+
+static void answer_outcome(struct context *context, int status, const struct job *job)
+{
+    if (status == 0 && !context_may_see(context, job))
+        status = ERR_NOT_FOUND;
+    if (status < 0)
+        context_fail_status(context, status);
+    else
+        answer_job(context, job, 200);
+}
+
+static void on_job_again(int status, const struct job *job, void *arg)
+{
+    struct context *context = arg;
+
+    answer_outcome(context, status, job);
+    context_release(context);
+}
+
+static void on_sampled(int status, void *arg)
+{
+    struct context *context = arg;
+
+    (void)status; /* without a sample the job is told without its position */
+    queue_get(context->api->queue, &context->id, false, on_job_again, context);
+}
+
+/* Whoever looks at a waiting job wants to know why it waits: for that one it is worth a moment. */
+static void on_job(int status, const struct job *job, void *arg)
+{
+    struct context *context = arg;
+
+    if (status == 0 && context->request && context_may_see(context, job) &&
+        job->state == JOB_QUEUED && !samples_are_recent(context->api->samples)) {
+        samples_await(context->api->samples, SAMPLE_CENSUS, on_sampled, context);
+        return;
+    }
+    answer_outcome(context, status, job);
+    context_release(context);
+}
+
+/* May come before on_followed does, and of a job that is another tenant's. */
+static void on_wait_change(struct watch *watch, const struct job *job)
+{
+    struct context *context = context_of_watch(watch);
+
+    if (!job_state_is_final(job->state) || !context_may_see(context, job))
+        return;
+    timer_stop(&context->timer);
+    context_unwatch(context);
+    answer_job(context, job, 200);
+}
+
+/* The time is up: the record as it is now, which also has the attempts. */
+static void on_wait_end(struct timer *timer)
+{
+    struct context *context = context_of_timer(timer);
+
+    context_unwatch(context);
+    context_hold(context);
+    queue_get(context->api->queue, &context->id, false, on_job, context);
+}
+
+static void on_followed(int status, const struct job *job, void *arg)
+{
+    struct context *context = arg;
+    bool is_worth_waiting =
+        status == 0 && context_may_see(context, job) && !job_state_is_final(job->state);
+
+    /* Not watching any more: answered, out of time, or gone. */
+    if (watch_is_in(&context->watch) && !is_worth_waiting) {
+        timer_stop(&context->timer);
+        context_unwatch(context);
+        answer_outcome(context, status, job);
+    }
+    context_release(context);
+}
+
+void handle_job_get(struct context *context)
+{
+    struct api *api = context->api;
+    struct problem problem;
+    char etag[ETAG_SIZE];
+    int64_t wait_ms = 0;
+
+    if (!context_take_id(context))
+        return;
+    if (validate_wait(http_request_query(context->request, "wait"), &wait_ms, &problem) < 0) {
+        context_refuse(context, &problem);
+        return;
+    }
+    if (put_cached_job(context, &context->id, context_out(context), etag)) {
+        answer_tagged(context, 200, etag);
+        return;
+    }
+    context_hold(context);
+    if (wait_ms > 0 && !api->is_stopping) {
+        context->is_held = true;
+        context_set_timer(context, wait_ms, on_wait_end);
+        context_watch(context, on_wait_change);
+        queue_follow(api->queue, &context->id, on_followed, context);
+    } else {
+        queue_get(api->queue, &context->id, false, on_job, context);
+    }
+}
+
+/* ---- many jobs ------------------------------------------------------------------------------- */
+
+struct queried {
+    struct job_id id;
+    struct buf text; /* empty: unknown */
+};
+
+struct query {
+    struct context *context;
+    unsigned count, pending;
+    int status; /* the first trouble with the store */
+    struct queried rows[];
+};
+
+struct query_read { /* one outstanding read */
+    struct query *query;
+    unsigned row;
+};
+
+static void free_query(void *work)
+{
+    struct query *query = work;
+
+    for (unsigned i = 0; i < query->count; i++)
+        buf_deinit(&query->rows[i].text);
+    free(query);
+}
+
+static void answer_query(struct query *query)
+{
+    struct context *context = query->context;
+    struct buf *out = context_out(context);
+    bool has_first = false;
+    int status = query->status;
+
+    if (status < 0) {
+        context_fail_status(context, status);
+        return;
+    }
+    status = buf_append_text(out, "{\"object\":\"list\",\"data\":[");
+    for (unsigned i = 0; status == 0 && i < query->count; i++) {
+        const struct buf *text = &query->rows[i].text;
+        if (text->size == 0)
+            continue;
+        if (has_first)
+            status = buf_append_char(out, ',');
+        has_first = true;
+        if (status == 0)
+            status = buf_append(out, text->data, text->size);
+    }
+    if (status == 0)
+        status = buf_append_text(out, "]}");
+    if (status < 0)
+        context_fail(context, PROBLEM_OVERLOADED, "ids", "The answer is too large: ask for fewer.");
+    else
+        context_answer_json(context);
+}
+
+static void on_queried(int status, const struct job *job, void *arg)
+{
+    struct query_read *read = arg;
+    struct query *query = read->query;
+    struct context *context = query->context;
+
+    if (status == 0 && context->request && context_may_see(context, job))
+        status = put_job(context, job, &query->rows[read->row].text);
+    /* What cannot be read is as good as unknown; trouble with the store is another matter. */
+    if (status < 0 && status != ERR_NOT_FOUND && status != ERR_CORRUPT && status != ERR_NEWER)
+        query->status = status;
+    free(read);
+    if (--query->pending == 0)
+        answer_query(query);
+    context_release(context);
+}
+
+static void start_query(struct query *query)
+{
+    struct context *context = query->context;
+    char etag[ETAG_SIZE];
+
+    query->pending = 1; /* until all reads are on their way */
+    for (unsigned i = 0; i < query->count; i++) {
+        struct queried *row = &query->rows[i];
+        if (put_cached_job(context, &row->id, &row->text, etag))
+            continue;
+        struct query_read *read = malloc(sizeof(*read));
+        if (!read) {
+            query->status = ERR_BUSY;
+            break;
+        }
+        *read = (struct query_read){.query = query, .row = i};
+        query->pending++;
+        context_hold(context);
+        queue_get(context->api->queue, &row->id, false, on_queried, read);
+    }
+    if (--query->pending == 0)
+        answer_query(query);
+}
+
+/* The ids of a request into query; those that are no ids of ours are unknown and left out. */
+static int take_ids(struct context *context, const struct jval *ids, struct query *query,
+                    struct problem *problem)
+{
+    size_t count = jval_count(ids);
+
+    for (size_t i = 0; i < count; i++) {
+        size_t size = 0;
+        const char *bytes = jval_string(jval_at(ids, i), &size);
+        if (!bytes) {
+            char param[PROBLEM_PARAM_SIZE];
+            snprintf(param, sizeof(param), "ids[%zu]", i);
+            return problem_set(problem, PROBLEM_INVALID_REQUEST, param, "%s must be a string.",
+                               param);
+        }
+        struct queried *row = &query->rows[query->count];
+        buf_init(&row->text, 1024 * 1024);
+        if (job_id_parse((struct slice){.bytes = bytes, .size = size}, context->api->shards,
+                         &row->id) == 0)
+            query->count++;
+    }
+    return 0;
+}
+
+static int on_query_field(const char *key, const struct jval *value, void *arg)
+{
+    (void)value;
+    if (strcmp(key, "ids") == 0)
+        return 0;
+    return problem_set(arg, PROBLEM_UNKNOWN_FIELD, key, "The field %s is not known.", key);
+}
+
+static int read_query(struct context *context, const struct jdoc *doc, struct query **out,
+                      struct problem *problem)
+{
+    const struct jval *ids = jval_get(jdoc_root(doc), "ids");
+
+    if (jval_each(jdoc_root(doc), on_query_field, problem) != 0)
+        return ERR_INVALID;
+    if (jval_type(ids) != JTYPE_ARRAY)
+        return problem_set(problem, jval_has(jdoc_root(doc), "ids") ? PROBLEM_INVALID_REQUEST
+                                                                    : PROBLEM_MISSING_FIELD,
+                           "ids", "ids must be an array of job ids.");
+    if (jval_count(ids) > LIMIT_QUERY_IDS)
+        return problem_set(problem, PROBLEM_INVALID_REQUEST, "ids",
+                           "ids must have at most %d members.", LIMIT_QUERY_IDS);
+    struct query *query = context_work(
+        context, sizeof(*query) + jval_count(ids) * sizeof(struct queried), free_query);
+    if (!query)
+        return problem_set(problem, PROBLEM_OVERLOADED, NULL, "There is no memory for this.");
+    query->context = context;
+    *out = query;
+    return take_ids(context, ids, query, problem);
+}
+
+void handle_jobs_query(struct context *context)
+{
+    struct problem problem;
+    struct query *query = NULL;
+    struct jdoc *doc = NULL;
+
+    if (validate_document(http_request_body(context->request), &doc, &problem) < 0 ||
+        read_query(context, doc, &query, &problem) < 0)
+        context_refuse(context, &problem);
+    else
+        start_query(query);
+    jdoc_destroy(doc);
+}
