@@ -11,8 +11,6 @@
 
 #include "common/base/settings_rows.h"
 
-enum { FILE_SIZE_MAX = 1024 * 1024 };
-
 /* --- refusals ------------------------------------------------------------------------------- */
 
 void settings_environment_name(const char *path, char out[SETTINGS_NAME_SIZE])
@@ -123,13 +121,13 @@ static int read_file(const char *path, struct buf *out, struct error_text *why)
     }
     (void)close(fd);
     if (status == ERR_TOO_BIG)
-        return error_set(why, ERR_INVALID, "%s: larger than %d bytes", path, FILE_SIZE_MAX);
+        return error_set(why, ERR_INVALID, "%s: larger than %d bytes", path,
+                         SETTINGS_FILE_SIZE_MAX);
     return status;
 }
 
-/* The file that counts, in *text; *out_path is NULL when there is none. */
-static int find_file(const char *path, struct buf *text, const char **out_path,
-                     struct error_text *why)
+int settings_read_text(const char *path, struct buf *text, const char **out_path,
+                       struct error_text *why)
 {
     static const char *const places[] = {"./penstock.yaml", "/etc/penstock/penstock.yaml"};
     const char *named = path ? path : getenv("PENSTOCK_CONFIG");
@@ -154,8 +152,8 @@ static int find_file(const char *path, struct buf *text, const char **out_path,
 int settings_load(const char *path, struct settings **out, struct error_text *why)
 {
     struct settings_source source = {.has_environment = true, .why = why};
-    struct buf text = {.size_max = FILE_SIZE_MAX};
-    int status = find_file(path, &text, &source.file, why);
+    struct buf text = {.size_max = SETTINGS_FILE_SIZE_MAX};
+    int status = settings_read_text(path, &text, &source.file, why);
 
     if (status == 0)
         status = settings_check_environment(why);

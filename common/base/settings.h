@@ -15,6 +15,7 @@
 #include "common/base/error.h"
 
 enum { SETTINGS_AUTO = -1 }; /* of processes, gpus and concurrency */
+enum { SETTINGS_FILE_SIZE_MAX = 1024 * 1024 };
 enum { SETTINGS_GPUS_MAX = 64, SETTINGS_UPSTREAMS_MAX = 64 };
 
 enum settings_durability { DURABILITY_MEMORY, DURABILITY_FSYNC, DURABILITY_REPLICA };
@@ -110,7 +111,12 @@ struct settings {
  * none there = all defaults. Then the environment. Then checks of ranges and relations. ERR_INVALID
  * with file, line where known, key and reason in why; unknown keys are errors. */
 MUST_CHECK int settings_load(const char *path, struct settings **out, struct error_text *why);
-/* The same from a text, without the environment; name stands in for the file's. */
+/* The text of the file settings_load would take, appended to text, whose maximum is
+ * SETTINGS_FILE_SIZE_MAX; *out_path is its name, NULL when there is no file. ERR_INVALID. */
+MUST_CHECK int settings_read_text(const char *path, struct buf *text, const char **out_path,
+                                  struct error_text *why);
+/* What settings_load does, from a text and without the environment; name stands in for the file's.
+ */
 MUST_CHECK int settings_parse(const char *name, const char *text, size_t size,
                               struct settings **out, struct error_text *why);
 void settings_destroy(struct settings *settings);
