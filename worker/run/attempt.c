@@ -1,5 +1,6 @@
 #include "worker/run/attempt.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,7 +106,19 @@ static void keep_first_error(struct attempt *attempt)
         return;
     }
     memcpy(attempt->first_error, last->error_message.bytes, last->error_message.size);
+    attempt->first_error[last->error_message.size] = '\0';
     last->error_message.bytes = attempt->first_error;
+}
+
+/* Of the two tries of this attempt only the last one is kept with a job that is tried again: it
+ * tells of both. */
+static void join_errors(const struct attempt *attempt, struct outcome *outcome)
+{
+    char text[sizeof outcome->message * 2];
+
+    (void)snprintf(text, sizeof text, "%s (before: %s)", outcome->message,
+                   attempt->first_error ? attempt->first_error : "");
+    outcome_set_message(outcome, slice_of(text));
 }
 
 /* Another upstream could take it now, and that was not tried yet. */
@@ -137,6 +150,8 @@ static void settle_failure(struct attempt *attempt, struct outcome *outcome,
     };
     struct retry_answer decision = retry_decide(&question);
 
+    if (attempt->went_elsewhere && decision.action == RETRY_LATER)
+        join_errors(attempt, outcome);
     note_try(attempt, outcome);
     switch (decision.action) {
     case RETRY_LATER:
@@ -145,7 +160,6 @@ static void settle_failure(struct attempt *attempt, struct outcome *outcome,
         commit_start(attempt, VERDICT_RETRY);
         break;
     case RETRY_ELSEWHERE:
-        job->attempt++;
         attempt->went_elsewhere = true;
         keep_first_error(attempt);
         start_call(attempt);

@@ -63,10 +63,10 @@ struct retry_answer retry_decide(const struct retry_question *question)
     if (question->class_ == OUTCOME_DEADLINE ||
         (has_deadline && question->now_ms >= question->expires_at_ms))
         return (struct retry_answer){.action = RETRY_EXPIRE};
-    if (!may_retry(question) || question->attempt >= question->max_attempts)
-        return (struct retry_answer){.action = RETRY_FAIL};
     if (question->class_ == OUTCOME_CONNECTION && question->has_alternative)
         return (struct retry_answer){.action = RETRY_ELSEWHERE};
+    if (!may_retry(question) || question->attempt >= question->max_attempts)
+        return (struct retry_answer){.action = RETRY_FAIL};
 
     int64_t due_at_ms = question->now_ms + delay_ms(question);
     if (has_deadline && due_at_ms >= question->expires_at_ms)

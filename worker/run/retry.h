@@ -20,7 +20,8 @@ enum {
 
 enum retry_action {
     RETRY_LATER,     /* give it back, due at due_at_ms */
-    RETRY_ELSEWHERE, /* at once, on another upstream, within the same claim */
+    RETRY_ELSEWHERE, /* at once, on another upstream: still the same attempt, nothing reached the
+                        first one */
     RETRY_FAIL,
     RETRY_EXPIRE,
 };

@@ -143,8 +143,12 @@ static void test_unreached_upstream_prefers_another(void **state)
     struct retry_question question = question_of(OUTCOME_CONNECTION);
     question.has_alternative = true;
     assert_int_equal(retry_decide(&question).action, RETRY_ELSEWHERE);
+    /* Nothing reached the first one, so this is no further attempt. */
     question.attempt = question.max_attempts;
+    assert_int_equal(retry_decide(&question).action, RETRY_ELSEWHERE);
+    question.has_alternative = false;
     assert_int_equal(retry_decide(&question).action, RETRY_FAIL);
+    question.has_alternative = true;
 
     /* What reached the upstream may have cost something: it waits its turn. */
     question = question_of(OUTCOME_TRUNCATED);
