@@ -1,0 +1,294 @@
+"""`make bench`: what Penstock does on this machine, each figure the median of several runs, into docs/benchmarks.md.
+
+Everything (load generator, broker, Redis, worker, upstream) shares the machine; compare figures of one run only.
+  BENCH_ARGS="--only submit,poll --runs 5 --quick"
+"""
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import aiohttp  # noqa: E402
+
+from tests.harness.stack import Stack, chat, embedding, eventually, free_port, http_call  # noqa: E402
+
+TOOLS = pathlib.Path(os.environ.get("PENSTOCK_BENCH_DIR", ROOT / "build" / "tests" / "bench"))
+
+
+def tool(name, *args):
+    done = subprocess.run([str(TOOLS / name), *map(str, args)], capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode != 0:
+        raise RuntimeError(f"{name}: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def kilobyte_job(model="sim-model", **more):
+    job = {"endpoint": "/v1/chat/completions", "body": chat("x" * 800, model=model), **more}
+    return json.dumps(job)
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and its children of now."""
+    total = 0
+    for number in [pid, *children(pid)]:
+        with contextlib.suppress(OSError):
+            fields = pathlib.Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid):
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(number) for number in task.read_text().split()]
+    return found
+
+
+def rss_anon_mib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def median(rows, key):
+    return statistics.median(row[key] for row in rows)
+
+
+def big_stack(durability="memory", **more):
+    """One broker process, one worker child, limits out of the way."""
+    config = {"redis": {"shards": 16}, "log": {"level": "warn", "format": "text"}, **more.pop("config", {})}
+    return Stack(durability=durability, brokers=1, children=1, config=config,
+                 upstream={"concurrency": more.pop("concurrency", 256)}, **more)
+
+
+# --- the figures ------------------------------------------------------------------------------------
+
+
+def bench_submit(options):
+    """POST /v1/jobs of 1 KB on 64 kept-alive connections; nothing is claimed meanwhile."""
+    rows = []
+    for durability in ("memory", "fsync"):
+        runs = []
+        for _ in range(options.runs):
+            with big_stack(durability, start_worker=False) as stack:
+                body = stack.folder / "job.json"
+                body.write_text(kilobyte_job())
+                address = stack.origin.removeprefix("http://")
+                before = cpu_seconds(stack.broker.pid), cpu_seconds(stack.redis.pid)
+                run = tool("load", "--address", address, "--connections", 64, "--seconds", options.seconds, "--method",
+                           "POST", "--path", "/v1/jobs", "--body", body, "--expect", 202)
+                after = cpu_seconds(stack.broker.pid), cpu_seconds(stack.redis.pid)
+                run["broker_us"] = (after[0] - before[0]) * 1e6 / run["requests"]
+                run["redis_us"] = (after[1] - before[1]) * 1e6 / run["requests"]
+                runs.append(run)
+        rows.append((f"submit/s, 64 connections, `{durability}`", f"{median(runs, 'per_second'):,.0f}",
+                     f"p50 {median(runs, 'p50_ms'):.2f} ms, p99 {median(runs, 'p99_ms'):.2f} ms; CPU a job: broker "
+                     f"{median(runs, 'broker_us'):.1f} µs, Redis {median(runs, 'redis_us'):.1f} µs"))
+    return rows
+
+
+def bench_poll(options):
+    """GET /v1/jobs/{id} on 64 connections, of finished and of waiting jobs."""
+    rows = []
+    with big_stack() as stack:
+        address = stack.origin.removeprefix("http://")
+        body, ids = stack.folder / "job.json", stack.folder / "ids"
+        for name, model in (("finished", "sim-model"), ("live", "sim-waiting")):
+            if name == "live":
+                stack.api().json("POST", "/v1/queues/sim-waiting/pause", expect=200)
+            body.write_text(kilobyte_job(model=model))
+            tool("load", "--address", address, "--connections", 16, "--requests", 2000, "--method", "POST", "--path",
+                 "/v1/jobs", "--body", body, "--expect", 202, "--ids", ids)
+            names = ids.read_text().split()
+            if name == "finished":
+                api = stack.api()
+                for job in names:
+                    api.finish(job)
+            paths = stack.folder / "paths"
+            paths.write_text("".join(f"/v1/jobs/{job}\n" for job in names))
+            runs = [tool("load", "--address", address, "--connections", 64, "--seconds", options.seconds, "--paths", paths,
+                         "--expect", 200) for _ in range(options.runs)]
+            rows.append((f"polls/s of {name} jobs, 64 connections", f"{median(runs, 'per_second'):,.0f}",
+                         f"p50 {median(runs, 'p50_ms'):.2f} ms, p99 {median(runs, 'p99_ms'):.2f} ms"))
+    return rows
+
+
+def succeeded_total(stack):
+    routes = stack.api().json("GET", "/v1/queues", expect=200)["data"]
+    return sum(route["succeeded"] for route in routes)
+
+
+def bench_throughput(options):
+    """Jobs submitted in bulk, run with an upstream that answers at once, results read back."""
+    rows = []
+    count = 5000 if options.quick else 20000
+    for durability in ("memory", "fsync"):
+        runs = []
+        for _ in range(options.runs):
+            with big_stack(durability, sim_flags=("--reply-bytes", "900")) as stack:
+                address = stack.origin.removeprefix("http://")
+                lines = (kilobyte_job() + "\n") * count
+                before = cpu_seconds(stack.worker.pid), cpu_seconds(stack.redis.pid)
+                begin = time.monotonic()
+                status, _, data = http_call(stack.origin, "POST", "/v1/jobs/bulk", lines.encode(),
+                                            {"Content-Type": "application/x-ndjson"}, timeout=300)
+                submitted = time.monotonic()
+                assert status == 200
+                ids = [line.split(b'"id":"')[1][:38].decode() if b'"id":"' in line else json.loads(line)["id"]
+                       for line in data.splitlines()]
+                assert len(ids) == count
+                eventually(lambda: succeeded_total(stack) >= count, 300, "all jobs end", 0.02)
+                ended = time.monotonic()
+                after = cpu_seconds(stack.worker.pid), cpu_seconds(stack.redis.pid)
+                paths = stack.folder / "paths"
+                paths.write_text("".join(f"/v1/jobs/{job}/result\n" for job in ids))
+                tool("load", "--address", address, "--connections", 64, "--requests", count, "--paths", paths, "--expect",
+                     200)
+                end = time.monotonic()
+                runs.append({"rate": count / (end - begin), "drain": count / (ended - begin),
+                             "submit": count / (submitted - begin), "worker": (after[0] - before[0]) * 1e6 / count,
+                             "redis": (after[1] - before[1]) * 1e6 / count})
+        rows.append((f"jobs/s end to end, `{durability}`", f"{median(runs, 'rate'):,.0f}",
+                     f"until the last has ended {median(runs, 'drain'):,.0f}, bulk submit {median(runs, 'submit'):,.0f}; CPU "
+                     f"a job: worker {median(runs, 'worker'):.1f} µs, Redis {median(runs, 'redis'):.1f} µs"))
+    return rows
+
+
+def idle_path(options, mode):
+    port, count = free_port(), 200 if options.quick else 1000
+    with big_stack() as stack:
+        config = json.loads(stack.config_path().read_text())
+        config["upstreams"] = [{"name": "bench", "kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1",
+                                "models": ["bench"], "concurrency": 64, "health": "/health"}]
+        stack.config_path().write_text(json.dumps(config))
+        stack.worker.stop()
+        stack.workers.clear()
+        runs = []
+        stack.add_worker()
+        for _ in range(options.runs):
+            runs.append(tool("pickup", "--mode", mode, "--broker", stack.origin.removeprefix("http://"), "--listen",
+                             f"127.0.0.1:{port}", "--count", count))
+        return runs
+
+
+def bench_pickup(options):
+    """Idle queue: submit written to the upstream's first byte received; held-open call against the direct one."""
+    pickup, held, direct = (idle_path(options, mode) for mode in ("pickup", "held", "direct"))
+    return [("pickup, idle queue, p50 / p99", f"{median(pickup, 'p50_ms'):.2f} / {median(pickup, 'p99_ms'):.2f} ms", ""),
+            ("held-open call, added p50 / p99",
+             f"{median(held, 'p50_ms') - median(direct, 'p50_ms'):.2f} / "
+             f"{median(held, 'p99_ms') - median(direct, 'p99_ms'):.2f} ms",
+             f"direct {median(direct, 'p50_ms'):.2f} / {median(direct, 'p99_ms'):.2f} ms")]
+
+
+async def fan_out(origin, bodies, path):
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=300)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async def call(body):
+            async with session.post(f"{origin}{path}", json=body) as answer:
+                await answer.read()
+                assert answer.status == 200
+
+        begin = time.monotonic()
+        await asyncio.gather(*(call(body) for body in bodies))
+        return time.monotonic() - begin
+
+
+def bench_script(options):
+    """The asyncio script this replaces: N calls of 3 s each."""
+    rows = []
+    sizes = [("15 prompts", "/v1/chat/completions", [chat(f"prompt {i}") for i in range(15)]),
+             ("100 documents", "/v1/embeddings", [embedding(f"document {i}") for i in range(100)])]
+    if not options.quick:
+        sizes.append(("1,000 prompts", "/v1/chat/completions", [chat(f"prompt {i}") for i in range(1000)]))
+    with big_stack(sim_flags=("--delay-ms", "3000"), concurrency=10000) as stack:
+        for name, path, bodies in sizes:
+            penstock, aio = [], []
+            lines = stack.folder / "lines.jsonl"
+            lines.write_text("".join(json.dumps({"endpoint": path, "body": body}) + "\n" for body in bodies))
+            for _ in range(options.runs):
+                begin = time.monotonic()
+                stack.cli("bulk", lines, "-o", stack.folder / "out.jsonl", "--quiet")
+                penstock.append({"wall": time.monotonic() - begin})
+                aio.append({"wall": asyncio.run(fan_out(stack.sim.origin, bodies, path))})
+            one = {"wall": asyncio.run(fan_out(stack.sim.origin, bodies[:1], path))}
+            rows.append((f"{name} of 3 s", f"{median(penstock, 'wall'):.2f} s",
+                         f"asyncio + aiohttp {median(aio, 'wall'):.2f} s; one after the other "
+                         f"{one['wall'] * len(bodies):,.0f} s (one measured, times {len(bodies)})"))
+    return rows
+
+
+def bench_memory(_options):
+    """Memory of the processes once the stack is idle."""
+    with big_stack() as stack:
+        api = stack.api()
+        for _ in range(50):
+            api.finish(api.submit()["id"])
+        broker, worker = stack.broker.children(), stack.worker.children()
+        return [("idle memory (RssAnon), broker child / worker child / supervisor",
+                 f"{rss_anon_mib(broker[0]):.1f} / {rss_anon_mib(worker[0]):.1f} / {rss_anon_mib(stack.worker.pid):.1f} MiB",
+                 "")]
+
+
+BENCHES = {"submit": bench_submit, "poll": bench_poll, "throughput": bench_throughput, "pickup": bench_pickup,
+           "script": bench_script, "memory": bench_memory}
+
+
+def machine():
+    model = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    redis = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=False).stdout.split()
+    return (f"{os.cpu_count()} × {model}, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GiB, "
+            f"{platform.system()} {platform.release()}, Redis {redis[2].removeprefix('v=') if len(redis) > 2 else '?'}")
+
+
+def write_page(rows, options):
+    page = ROOT / "docs" / "benchmarks.md"
+    text = page.read_text() if page.exists() else "# Benchmarks\n"
+    begin, end = "<!-- bench:begin -->", "<!-- bench:end -->"
+    command = "make bench" + (f' BENCH_ARGS="{" ".join(sys.argv[1:])}"' if len(sys.argv) > 1 else "")
+    lines = [begin, f"Command: `{command}`, {datetime.date.today().isoformat()}, medians of {options.runs} runs.  ",
+             f"Machine: {machine()}.", "", "| What | Figure | Beside it |", "|---|---|---|"]
+    lines += [f"| {what} | **{figure}** | {beside} |" for what, figure, beside in rows] + [end]
+    if begin in text:
+        head, rest = text.split(begin, 1)
+        text = head + "\n".join(lines) + rest.split(end, 1)[1]
+    else:
+        text = text.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n"
+    page.write_text(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(BENCHES))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-write", action="store_true")
+    options = parser.parse_args()
+    rows = []
+    for name in options.only.split(","):
+        for row in BENCHES[name](options):
+            rows.append(row)
+            print(f"{row[0]:60} {row[1]:>24}   {row[2]}", flush=True)
+    if not options.no_write:
+        write_page(rows, options)
+
+
+if __name__ == "__main__":
+    main()
