@@ -216,9 +216,11 @@ int cli_wait(struct cli *cli, int argc, char **argv)
 /* ---- watch --------------------------------------------------------------------------------------
  */
 
+enum { EVENT_BYTES_MAX = 1 << 20 };
+
 struct watch {
     struct cli *cli;
-    struct sse_parser *parser;
+    struct sse_parser parser;
     char last_id[32];
     bool is_done;
     int status;
@@ -227,35 +229,31 @@ struct watch {
 static int on_event(const struct sse_event *event, void *arg)
 {
     struct watch *watch = arg;
+    bool is_job = strcmp(event->name, "job") == 0;
     struct jdoc *doc = NULL;
 
-    if (event->id.size > 0 && event->id.size < sizeof(watch->last_id))
-        snprintf(watch->last_id, sizeof(watch->last_id), "%.*s", (int)event->id.size,
-                 event->id.bytes);
-    if (watch->cli->is_json) {
-        printf("%.*s\n", (int)event->data.size, event->data.bytes);
-    } else if (jdoc_parse(event->data.bytes, event->data.size, &doc, NULL) == 0) {
-        if (slice_is(event->event, "job"))
-            print_job(watch->cli, jdoc_root(doc));
-        else if (!slice_is(event->event, "done"))
-            printf("%.*s %.*s\n", (int)event->event.size, event->event.bytes, (int)event->data.size,
-                   event->data.bytes);
-    }
-    if (slice_is(event->event, "job") &&
-        (doc || jdoc_parse(event->data.bytes, event->data.size, &doc, NULL) == 0))
+    watch->is_done = strcmp(event->name, "done") == 0;
+    if (strlen(event->id) < sizeof(watch->last_id))
+        snprintf(watch->last_id, sizeof(watch->last_id), "%s", event->id);
+    if (watch->cli->is_json)
+        printf("%s\n", event->data);
+    else if (!is_job && !watch->is_done)
+        printf("%s %s\n", event->name, event->data);
+    if (is_job && jdoc_parse(event->data, event->data_size, &doc, NULL) == 0) {
         watch->status = status_of(jdoc_root(doc));
-    if (slice_is(event->event, "done"))
-        watch->is_done = true;
+        if (!watch->cli->is_json)
+            print_job(watch->cli, jdoc_root(doc));
+    }
     jdoc_destroy(doc);
     fflush(stdout);
-    return 0;
+    return watch->is_done;
 }
 
 static int on_watch_bytes(const char *bytes, size_t size, void *arg)
 {
     struct watch *watch = arg;
 
-    return sse_parser_feed(watch->parser, bytes, size, on_event, watch) < 0 || watch->is_done;
+    return sse_feed(&watch->parser, bytes, size, on_event, watch);
 }
 
 int cli_watch(struct cli *cli, int argc, char **argv)
@@ -278,9 +276,9 @@ int cli_watch(struct cli *cli, int argc, char **argv)
                                          .on_bytes = on_watch_bytes,
                                          .arg = &watch};
         snprintf(resume, sizeof(resume), "Last-Event-ID: %s", watch.last_id);
-        watch.parser = sse_parser_create(1 << 20);
+        sse_init(&watch.parser, EVENT_BYTES_MAX, EVENT_BYTES_MAX);
         int code = client_call_patiently(cli_client(cli), &request, 30000, &answer, &why);
-        sse_parser_destroy(watch.parser);
+        sse_deinit(&watch.parser);
         if (code < 0 && code != ERR_UNKNOWN)
             status = cli_fail(CLI_UNREACHABLE, "%s", why.text);
         else if (code == 0 && answer.status != 200) {
