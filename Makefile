@@ -213,7 +213,7 @@ bench-tools: $(BENCH_TOOLS)
 demo:
 	$Qdeploy/install-deps.sh
 	$Q$(MAKE) BUILD='$(BUILD)' all
-	$QPENSTOCK_BIN_DIR='$(abspath $(BUILD)/bin)' deploy/demo.sh
+	$QPENSTOCK_BIN_DIR='$(abspath $(BUILD)/bin)' DEMO_RESULTS="$${DEMO_RESULTS:-$(BUILD)/demo}" deploy/demo.sh
 bench:
 	$Qdeploy/install-deps.sh --bench
 	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed $(BENCH_TOOLS)

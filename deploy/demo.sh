@@ -8,6 +8,7 @@
 set -euo pipefail
 
 bin=${PENSTOCK_BIN_DIR:-build/bin}
+unset PENSTOCK_BIN_DIR # the programs refuse variables that name no setting
 examples=$(dirname "$0")/../docs/examples
 results=${DEMO_RESULTS:-build/demo}
 data=$(mktemp -d "${TMPDIR:-/tmp}/penstock-demo.XXXXXX")

@@ -1,13 +1,16 @@
 #!/bin/sh
-# Fails when a key of deploy/penstock.yaml is missing in docs/configuration.md or the other way round.
+# Fails when the keys in the code (common/base/settings_rows.c), in deploy/penstock.yaml and in
+# docs/configuration.md are not the same.
 #
+# In the code a key is the first text of a row; rows of an upstream address fields by UP(...).
 # In the sample a key is written as YAML; its path is redis.url, blob.bytes_max, upstreams.name, and so on
 # (lists and maps of free names count by their own key). In the manual a key is documented by a table row
 # or heading that starts with its path in backticks; "[]" after a list's name may be there.
 set -eu
 sample=deploy/penstock.yaml
 manual=docs/configuration.md
-for file in $sample $manual; do
+code=common/base/settings_rows.c
+for file in $sample $manual $code; do
     [ -f $file ] || { echo "config_docs: $file is missing"; exit 1; }
 done
 temp=$(mktemp -d "${TMPDIR:-/tmp}/penstock-lint.XXXXXX")
@@ -53,11 +56,25 @@ awk '
 sed -n -e 's/^| *`\([a-z_][][a-z0-9_.]*\)`.*/\1/p' -e 's/^##* `\([a-z_][][a-z0-9_.]*\)`.*/\1/p' $manual |
     sed 's/\[\]//g' | LC_ALL=C sort -u >"$temp/manual"
 
+sed -n -e '/ TOP(/s/^ *{"\([a-z_][a-z0-9_.]*\)", SETTINGS_.*/\1/p' \
+    -e '/ UP(/s/^ *{"\([a-z_][a-z0-9_.]*\)", SETTINGS_.*/upstreams.\1/p' $code |
+    grep -vx upstreams | LC_ALL=C sort -u >"$temp/code"
+
 status=0
-if [ ! -s "$temp/sample" ] || [ ! -s "$temp/manual" ]; then
-    echo "config_docs: found no keys"
+for list in sample manual code; do
+    if [ ! -s "$temp/$list" ]; then
+        echo "config_docs: found no keys in the $list"
+        status=1
+    fi
+done
+for key in $(LC_ALL=C comm -23 "$temp/code" "$temp/sample"); do
+    echo "$sample: lacks $key of $code"
     status=1
-fi
+done
+for key in $(LC_ALL=C comm -13 "$temp/code" "$temp/sample"); do
+    echo "$code: lacks $key of $sample"
+    status=1
+done
 for key in $(LC_ALL=C comm -23 "$temp/sample" "$temp/manual"); do
     echo "$manual: says nothing about $key of $sample"
     status=1

@@ -38,6 +38,16 @@ C
     printf 'listen: x\nredis:\n  url: y   # why\nblob: {url: "", bytes_max: 0}\nupstreams:\n  - name: z\n' >deploy/penstock.yaml
     printf '# Keys\n| Key | |\n|---|---|\n| `listen` | |\n| `redis.url` | |\n| `blob.url` | |\n| `blob.bytes_max` | |\n| `upstreams[].name` | |\n' \
         >docs/configuration.md
+    cat >common/base/settings_rows.c <<'C'
+const struct settings_row settings_rows[] = {
+    {"listen", SETTINGS_TEXT, TOP(listen), 0},
+    {"redis.url", SETTINGS_TEXT, TOP(redis.url), 0},
+    {"blob.url", SETTINGS_TEXT, TOP(blob.url), 0},
+    {"blob.bytes_max", SETTINGS_INT64, TOP(blob.bytes_max), 0},
+    {"upstreams", SETTINGS_UPSTREAMS, TOP(upstreams), 0},
+    {"name", SETTINGS_TEXT, UP(name), 0},
+};
+C
     compile
 }
 compile() {
@@ -104,6 +114,8 @@ expect_caught banned 'calls atoi' "printf '/* a\n * b */ int x = atoi(y); /* c *
 expect_caught config_docs 'says nothing about redis.shards' 'sed -i "s/^  url: y.*/&\n  shards: 1/" deploy/penstock.yaml'
 expect_caught config_docs 'says nothing about blob.more' 'sed -i "s/bytes_max: 0}/bytes_max: 0, more: 1}/" deploy/penstock.yaml'
 expect_caught config_docs 'lacks upstreams.weight' 'echo "| \`upstreams[].weight\` | |" >>docs/configuration.md'
+expect_caught config_docs 'lacks redis.shards of deploy' "sed -i 's/^  url: y.*/&\n  shards: 1/' deploy/penstock.yaml"
+expect_caught config_docs 'lacks upstreams.weight of common' "echo '    {\"weight\", SETTINGS_INT, UP(weight), 0},' >>common/base/settings_rows.c"
 expect_caught config_docs 'is missing' 'rm docs/configuration.md'
 
 expect_caught words 'unfinished' 'echo "/* TO""DO: finish */" >broker/x.c'
