@@ -50,6 +50,11 @@ static void skip_space(struct cursor *cursor)
     }
 }
 
+static bool is_over(const struct cursor *cursor, size_t count, size_t count_max)
+{
+    return count > count_max && !(cursor->hooks && cursor->hooks->has_no_tree);
+}
+
 static bool in_object(const struct cursor *cursor)
 {
     return cursor->depth > 0 && (cursor->object_bits >> (cursor->depth - 1) & 1) != 0;
@@ -233,7 +238,7 @@ static int open_container(struct cursor *cursor, bool is_object, enum expected *
 {
     if (cursor->depth == JDOC_DEPTH_MAX)
         return fail(cursor, cursor->at, "nested too deep");
-    if (++cursor->out->container_count > JSON_SCAN_CONTAINERS_MAX)
+    if (is_over(cursor, ++cursor->out->container_count, JSON_SCAN_CONTAINERS_MAX))
         return fail(cursor, cursor->at, "too many arrays and objects");
     uint64_t bit = UINT64_C(1) << cursor->depth;
     cursor->object_bits = is_object ? cursor->object_bits | bit : cursor->object_bits & ~bit;
@@ -250,7 +255,7 @@ static int scan_value(struct cursor *cursor, enum expected *out_next)
     char c = cursor->text[cursor->at];
     int status;
 
-    if (++cursor->out->value_count > JSON_SCAN_VALUES_MAX)
+    if (is_over(cursor, ++cursor->out->value_count, JSON_SCAN_VALUES_MAX))
         return fail(cursor, cursor->at, "too many values");
     if (cursor->depth == 1)
         cursor->top.value_at = (uint32_t)cursor->at;
@@ -277,7 +282,7 @@ static int scan_key(struct cursor *cursor)
     status = scan_string(cursor, true);
     if (status < 0)
         return status;
-    if (++cursor->out->member_count > JSON_SCAN_MEMBERS_MAX)
+    if (is_over(cursor, ++cursor->out->member_count, JSON_SCAN_MEMBERS_MAX))
         return fail(cursor, start - 1, "too many members");
     uint32_t size = (uint32_t)(cursor->at - 1 - start);
     if (cursor->depth == 1) {

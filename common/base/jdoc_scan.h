@@ -1,5 +1,6 @@
 /* One strict pass over a JSON text (RFC 8259), before json-c builds a tree of it: json-c is lenient
- * in places and tells neither offsets nor duplicates. Pure; only jdoc.c and its tests need it. */
+ * in places and tells neither offsets nor duplicates. Pure. Besides jdoc.c, providers look at
+ * answers with it, which may be too large for trees. */
 #ifndef PENSTOCK_BASE_JDOC_SCAN_H
 #define PENSTOCK_BASE_JDOC_SCAN_H
 
@@ -39,12 +40,13 @@ struct json_scan {
     struct json_member top[JSON_SCAN_TOP_MAX];
 };
 
-/* Both may be NULL. Called in the order of the text. */
+/* Functions may be NULL. Called in the order of the text. */
 struct json_scan_hooks {
     /* object: number of the object, in order of their opening braces. */
     void (*on_key)(void *arg, uint32_t object, uint32_t key_at, uint32_t key_size);
     void (*on_top)(void *arg, const struct json_member *member);
     void *arg;
+    bool has_no_tree; /* the caller builds no tree: the three maxima above do not count */
 };
 
 /* ERR_INVALID with error and error_at set. hooks may be NULL. size <= 1 GiB. */

@@ -166,10 +166,13 @@ int router_set_models(struct router *router, unsigned upstream, const struct sli
     qsort(learned, kept, sizeof(char *), compare_names);
     kept = drop_repeats(learned, kept);
     struct routed *routed = &router->upstreams[upstream];
+    bool is_same = kept == routed->learned_count;
+    for (unsigned i = 0; i < kept && is_same; i++)
+        is_same = strcmp(learned[i], routed->learned[i]) == 0;
     names_free(routed->learned, routed->learned_count);
     routed->learned = learned;
     routed->learned_count = kept;
-    return 0;
+    return is_same ? 0 : 1;
 }
 
 unsigned router_models_count(const struct router *router, unsigned upstream)

@@ -49,8 +49,8 @@ bool router_is_paused(const struct router *router, unsigned upstream);
 void router_set_health(struct router *router, unsigned upstream, enum router_health health);
 /* All others run. Unknown names are skipped. */
 void router_set_paused(struct router *router, const struct slice *names, unsigned count);
-/* The models an upstream without `models:` lists; names too long or too many are left out. For
- * others: ignored. */
+/* The models an upstream without `models:` lists; names too long or too many are left out. 1: the
+ * list changed, 0: it did not (never for others); ERR_NOMEM. */
 MUST_CHECK int router_set_models(struct router *router, unsigned upstream,
                                  const struct slice *names, unsigned count);
 /* What it serves: from the settings, or learned. */
