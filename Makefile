@@ -206,7 +206,7 @@ tidy:
 BENCH_TOOLS = $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/*.c))
 $(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o
 	@echo "  LINK  $@"
-	$Q$(CC) $(LDFLAGS) -o $@ $^ -lm
+	$Q$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 .PHONY: demo bench bench-tools
 bench-tools: $(BENCH_TOOLS)
