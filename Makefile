@@ -48,6 +48,8 @@ FOLDERS := $(shell awk '/^[a-z]/ {print $$1}' docs/layers.txt)
 below    = $(shell awk '$$1 == "$(1)" {for (i = NF; i > 1; i--) print $$i}' docs/layers.txt)
 archives = $(patsubst %,$(OUT)/%.a,$(1) $(call below,$(1)))
 sources  = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+# All archives, users before what they use.
+EVERYTHING := $(patsubst %,$(OUT)/%.a,$(shell awk '/^[a-z]/ {row[++n] = $$1} END {while (n) print row[n--]}' docs/layers.txt))
 objects  = $(patsubst %.c,$(OUT)/%.o,$(call sources,$(1))) $(embedded-$(subst /,-,$(1)))
 
 BINARIES := $(addprefix $(OUT)/bin/,$(if $(wildcard broker/main.c),penstock-broker) \
@@ -135,7 +137,7 @@ SUITE_ENV = PENSTOCK_BIN_DIR='$(abspath $(OUT)/bin)' PENSTOCK_SANITIZED='$(SAN)'
             PENSTOCK_NODE_DIR='$(abspath $(NODE))' PENSTOCK_RESULTS_DIR='$(abspath $(RESULTS))'
 export UBSAN_OPTIONS = print_stacktrace=1
 
-.PHONY: lint unit unit-programs check test e2e faults-smoke faults sanitize fuzz tests-deps
+.PHONY: lint unit unit-programs check test e2e simtest faults-smoke faults sanitize fuzz tests-deps
 check: lint unit
 
 lint: archives $(MAINS)
@@ -159,12 +161,14 @@ tests-deps: $(VENV)/.installed $(NODE)/.installed
 
 e2e: all tests-deps
 	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/e2e 900 tests/e2e
+simtest: all tests-deps
+	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/sim 300 tests/sim
 faults-smoke: all tests-deps
 	$Q$(SUITE_ENV) PENSTOCK_FAULTS=smoke tests/pytest.sh $(VENV) $(RESULTS)/faults 600 tests/faults
 faults: all tests-deps
 	$Q$(SUITE_ENV) PENSTOCK_FAULTS=full tests/pytest.sh $(VENV) $(RESULTS)/faults 14400 tests/faults
 sanitize:
-	$Q$(MAKE) SAN=address,undefined unit e2e
+	$Q$(MAKE) SAN=address,undefined unit simtest e2e
 
 test:
 	$Qdeploy/install-deps.sh --test
@@ -184,7 +188,7 @@ fuzz-run: $(addprefix $(OUT)/tests/fuzz/,$(FUZZ_TARGETS))
 	  mkdir -p tests/fuzz/corpus/$${target#fuzz_}; \
 	  $(OUT)/tests/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
 	    -print_final_stats=1 -artifact_prefix=$(OUT)/tests/fuzz/$$target- tests/fuzz/corpus/$${target#fuzz_}; done
-$(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(patsubst %,$(OUT)/%.a,$(shell awk '/^[a-z]/ {row[++n] = $$1} END {while (n) print row[n--]}' docs/layers.txt))
+$(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(EVERYTHING)
 	@echo "  LINK  $@"
 	$Q$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 .PHONY: fuzz-run
@@ -202,9 +206,9 @@ tidy:
 
 # --- running -----------------------------------------------------------------------------------
 
-# Tools of the benchmark, one program a file, with nothing of ours in them.
+# Tools of the benchmark, one program a file.
 BENCH_TOOLS = $(patsubst %.c,$(OUT)/%,$(wildcard tests/bench/*.c))
-$(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o
+$(OUT)/tests/bench/%: $(OUT)/tests/bench/%.o $(EVERYTHING)
 	@echo "  LINK  $@"
 	$Q$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -264,6 +268,7 @@ help:
 	@echo "make test            install what is missing, then lint, unit, e2e, fault run, sanitizers"
 	@echo "make check           lint and unit tests: under a minute"
 	@echo "make e2e             the whole stack against a real Redis and the simulator"
+	@echo "make simtest         the simulator itself"
 	@echo "make faults-smoke    5,000 jobs while processes are killed;  make faults: the long version"
 	@echo "make sanitize        unit and e2e with address and undefined behaviour sanitizers"
 	@echo "make bench           throughput and latency, side by side with others (BENCH_ARGS=...)"
