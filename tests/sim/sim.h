@@ -67,9 +67,10 @@ struct sim {
     struct stats stats;
     struct table fail_keys;
     struct ledger ledger;
-    struct text_buf body;    /* scratch of the answer being made */
-    struct text_buf text;    /* scratch of its text */
-    struct text_buf headers; /* its extra headers */
+    struct text_buf body;     /* scratch of the answer being made */
+    struct text_buf text;     /* scratch of its text */
+    struct text_buf headers;  /* its extra headers */
+    struct setting_room room; /* here since the stack may be cleared on each call */
     char *scratch;
     char *filler;
 };

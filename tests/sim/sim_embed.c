@@ -4,8 +4,8 @@
 #include <math.h>
 
 enum {
-    FIXED_BITS =
-        16 /* components are multiples of 2^-16, so that float32 and decimal are both exact */
+    FIXED_BITS = 16, /* components are multiples of 2^-16: exact in float32, short in decimal */
+    GROUP_COUNT = 12 /* floats whose bytes are a multiple of 3: base64 pads the last group only */
 };
 
 /* Equal texts, however escaped, have equal seeds. */
@@ -28,20 +28,27 @@ static uint64_t seed_of(const struct scan_value *input, struct text_buf *scratch
     return hash;
 }
 
-/* Components times 2^16, of a vector of length 1. */
-static void make_vector(uint64_t seed, size_t dimensions, int32_t *out_fixed)
+/* A vector is never stored: the same seed gives the same components again. */
+struct vector {
+    uint64_t state;
+    double scale; /* makes the length 1, in units of 2^-16 */
+};
+
+static struct vector open_vector(uint64_t seed, int64_t dimensions)
 {
     uint64_t state = seed;
     double square_sum = 0;
 
-    for (size_t i = 0; i < dimensions; i++) {
+    for (int64_t i = 0; i < dimensions; i++) {
         double component = random_share(&state) * 2 - 1;
         square_sum += component * component;
     }
-    double scale = (double)(1 << FIXED_BITS) / sqrt(square_sum);
-    state = seed;
-    for (size_t i = 0; i < dimensions; i++)
-        out_fixed[i] = (int32_t)lround((random_share(&state) * 2 - 1) * scale);
+    return (struct vector){seed, (double)(1 << FIXED_BITS) / sqrt(square_sum)};
+}
+
+static int32_t next_component(struct vector *vector)
+{
+    return (int32_t)lround((random_share(&vector->state) * 2 - 1) * vector->scale);
 }
 
 /* value / 2^16 in decimal, exactly: 2^-16 has sixteen decimal places. */
@@ -68,40 +75,41 @@ static void put_fixed(struct text_buf *body, int32_t fixed)
     put_bytes(body, digits, size);
 }
 
-static void put_base64_vector(struct text_buf *body, const int32_t *fixed, size_t dimensions)
+static void put_base64_vector(struct text_buf *body, struct vector *vector, int64_t dimensions)
 {
-    unsigned char bytes[REQUEST_DIMENSIONS_MAX * 4];
+    unsigned char bytes[GROUP_COUNT * 4];
 
-    for (size_t i = 0; i < dimensions; i++) {
-        float component = (float)fixed[i] / (float)(1 << FIXED_BITS);
-        uint32_t bits;
-        memcpy(&bits, &component, sizeof(bits));
-        for (size_t j = 0; j < 4; j++)
-            bytes[i * 4 + j] = (unsigned char)(bits >> (8 * j));
-    }
     PUT(body, "\"");
-    put_base64(body, bytes, dimensions * 4);
+    while (dimensions > 0) {
+        size_t size = 0;
+        for (; size < sizeof(bytes) && dimensions > 0; dimensions--) {
+            float component = (float)next_component(vector) / (float)(1 << FIXED_BITS);
+            uint32_t bits;
+            memcpy(&bits, &component, sizeof(bits));
+            for (int shift = 0; shift < 32; shift += 8)
+                bytes[size++] = (unsigned char)(bits >> shift);
+        }
+        put_base64(body, bytes, size);
+    }
     PUT(body, "\"");
 }
 
 static void put_embedding(const struct reply_context *context, const struct scan_value *input,
                           int64_t index, struct text_buf *body)
 {
-    int32_t fixed[REQUEST_DIMENSIONS_MAX];
-    size_t dimensions = (size_t)context->request->dimensions;
+    int64_t dimensions = context->request->dimensions;
+    struct vector vector = open_vector(seed_of(input, context->text), dimensions);
 
-    SIM_CHECK(dimensions > 0 && dimensions <= REQUEST_DIMENSIONS_MAX);
-    make_vector(seed_of(input, context->text), dimensions, fixed);
     put_text(body, index == 0 ? "{" : ",{");
     PUT(body, "\"object\":\"embedding\",\"index\":");
     put_i64(body, index);
     PUT(body, ",\"embedding\":");
     if (context->request->is_base64) {
-        put_base64_vector(body, fixed, dimensions);
+        put_base64_vector(body, &vector, dimensions);
     } else {
-        for (size_t i = 0; i < dimensions; i++) {
+        for (int64_t i = 0; i < dimensions; i++) {
             put_text(body, i == 0 ? "[" : ",");
-            put_fixed(body, fixed[i]);
+            put_fixed(body, next_component(&vector));
         }
         PUT(body, "]");
     }

@@ -255,18 +255,18 @@ void generate_answer(struct conn *conn, const struct http_request *http)
 {
     struct sim *sim = conn->sim;
     struct behaviour behaviour = sim->settings.behaviour;
-    struct setting_room room;
+    struct setting_room *room = &sim->room;
     struct gen_request request = {.endpoint = conn->exchange.endpoint};
     struct refusal refusal;
 
-    room.used = 0;
+    room->used = 0;
     sim->stats.requests++;
     sim->stats.last_request_at_ms = sim->now_wall_ms;
     sim->stats.in_flight++;
     if (sim->stats.in_flight > sim->stats.in_flight_max)
         sim->stats.in_flight_max = sim->stats.in_flight;
     conn->exchange.is_generation = true;
-    bool is_good = read_request(conn, http, &room, &request, &behaviour, &refusal);
+    bool is_good = read_request(conn, http, room, &request, &behaviour, &refusal);
     note_names(&conn->exchange, behaviour.nonce, request.model);
     if (!is_good || !pass_gates(sim, &request, &refusal)) {
         route_answer_refusal(conn, http, &refusal);

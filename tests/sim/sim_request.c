@@ -230,11 +230,7 @@ static bool read_prompts(const char *name, const struct scan_value *prompts, int
 static bool read_messages(const struct scan_value *messages, struct gen_request *out_request,
                           struct refusal *out_refusal)
 {
-    struct scan_cursor cursor;
-    struct scan_value first;
-
-    if (messages->kind != SCAN_ARRAY || !scan_open(messages->text, '[', &cursor) ||
-        scan_element(&cursor, &first) != 1 || first.kind != SCAN_OBJECT)
+    if (messages->kind != SCAN_ARRAY || !scan_starts_with(messages, '{'))
         return refuse(out_refusal, 400, NULL, "messages",
                       "'messages' must be an array of at least one message.");
     out_request->prompt_count = 1;

@@ -2,6 +2,10 @@
 
 #include "sim_text.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 static const char *skip_space(const char *at, const char *end)
 {
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
@@ -36,9 +40,26 @@ static int hex_unit(const char *at, const char *end)
     return unit;
 }
 
-/* Skip plain ASCII eight bytes at a time; stops at or before the first byte that needs a look. */
+/* Skip plain ASCII many bytes at a time; stops at or before the first byte that needs a look. */
 static const char *skip_plain(const char *at, const char *end)
 {
+#ifdef __SSE2__
+    const __m128i quote = _mm_set1_epi8('"');
+    const __m128i slash = _mm_set1_epi8('\\');
+    const __m128i space = _mm_set1_epi8(' ');
+
+    while (end - at >= 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+        /* Compared as signed, bytes from 0x80 on are less than a space too. */
+        __m128i special =
+            _mm_or_si128(_mm_cmplt_epi8(bytes, space),
+                         _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, slash)));
+        int mask = _mm_movemask_epi8(special);
+        if (mask != 0)
+            return at + __builtin_ctz((unsigned)mask);
+        at += 16;
+    }
+#else
     const uint64_t ones = UINT64_C(0x0101010101010101);
     const uint64_t highs = UINT64_C(0x8080808080808080);
 
@@ -53,6 +74,7 @@ static const char *skip_plain(const char *at, const char *end)
             break;
         at += 8;
     }
+#endif
     return at;
 }
 
@@ -322,6 +344,14 @@ int scan_element(struct scan_cursor *cursor, struct scan_value *out_value)
         return -1;
     cursor->at = at;
     return 1;
+}
+
+bool scan_starts_with(const struct scan_value *array, char letter)
+{
+    const char *end = array->text.data + array->text.size;
+    const char *at = skip_space(array->text.data + 1, end);
+
+    return at < end && *at == letter;
 }
 
 bool scan_is_end(const struct scan_cursor *cursor)

@@ -43,6 +43,9 @@ MUST_CHECK int scan_member(struct scan_cursor *cursor, struct slice *out_key,
                            struct scan_value *out_value);
 MUST_CHECK int scan_element(struct scan_cursor *cursor, struct scan_value *out_value);
 
+/* Whether the first element of a validated array starts with this byte, without scanning it. */
+MUST_CHECK bool scan_starts_with(const struct scan_value *array, char letter);
+
 /* After the last member of a document: nothing but white space may follow. */
 MUST_CHECK bool scan_is_end(const struct scan_cursor *cursor);
 
