@@ -161,7 +161,7 @@ tests-deps: $(VENV)/.installed $(NODE)/.installed
 
 e2e: all tests-deps
 	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/e2e 900 tests/e2e
-simtest: all tests-deps
+simtest: $(OUT)/bin/penstock-sim $(VENV)/.installed
 	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/sim 300 tests/sim
 faults-smoke: all tests-deps
 	$Q$(SUITE_ENV) PENSTOCK_FAULTS=smoke tests/pytest.sh $(VENV) $(RESULTS)/faults 600 tests/faults
