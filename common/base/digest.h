@@ -17,6 +17,8 @@ void digest_hmac_sha256(const void *key, size_t key_size, const void *bytes, siz
 uint32_t digest_crc32c(uint32_t seed, const void *bytes, size_t size);
 /* The same without special instructions: what processors without them run. */
 uint32_t digest_crc32c_portable(uint32_t seed, const void *bytes, size_t size);
+/* SipHash-2-4: a hash for tables that those who do not know the key cannot steer. */
+uint64_t digest_siphash(const uint64_t key[2], const void *bytes, size_t size);
 /* From the kernel, through a small refilled pool that notices fork(). Aborts if there is none. */
 void digest_random(void *out, size_t size);
 uint64_t digest_random_u64(void);

@@ -76,6 +76,21 @@ static void test_crc32c_in_pieces(void **state)
     }
 }
 
+static void test_siphash(void **state)
+{
+    const uint64_t key[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
+    const uint64_t other[2] = {1, 2};
+    uint8_t bytes[15];
+    (void)state;
+
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)i;
+    assert_true(digest_siphash(key, bytes, 15) == UINT64_C(0xa129ca6149be45e5)); /* the paper's */
+    assert_true(digest_siphash(key, bytes, 0) == UINT64_C(0x726fdb47dd0e0e31));
+    assert_true(digest_siphash(key, bytes, 8) == UINT64_C(0x93f5f5799a932462));
+    assert_true(digest_siphash(other, bytes, 8) != UINT64_C(0x93f5f5799a932462));
+}
+
 static void test_random_differs(void **state)
 {
     enum { DRAWS = 2000 };
@@ -155,10 +170,15 @@ static void test_base32(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sha256),         cmocka_unit_test(test_hmac_sha256),
-        cmocka_unit_test(test_crc32c),         cmocka_unit_test(test_crc32c_in_pieces),
-        cmocka_unit_test(test_random_differs), cmocka_unit_test(test_random_differs_after_fork),
-        cmocka_unit_test(test_equal_and_wipe), cmocka_unit_test(test_base32),
+        cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_hmac_sha256),
+        cmocka_unit_test(test_crc32c),
+        cmocka_unit_test(test_crc32c_in_pieces),
+        cmocka_unit_test(test_siphash),
+        cmocka_unit_test(test_random_differs),
+        cmocka_unit_test(test_random_differs_after_fork),
+        cmocka_unit_test(test_equal_and_wipe),
+        cmocka_unit_test(test_base32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
