@@ -1,7 +1,7 @@
 /* Everything that is not generation: what the simulator knows and how it is steered. */
 #include "sim.h"
 
-static const char default_model[] = "penstock-sim";
+static const char default_model[] = "sim-model";
 
 static struct slice first_model(const struct sim *sim)
 {

@@ -216,8 +216,8 @@ def test_models_without_a_list(shared):
 def test_health_and_metrics(shared):
     assert shared.ask("GET", "/health").status == 200
     text = shared.ask("GET", "/metrics").body.decode()
-    assert 'vllm:num_requests_running{engine="0",model_name="penstock-sim"} 0\n' in text
-    assert 'vllm:num_requests_waiting{engine="0",model_name="penstock-sim"} 0\n' in text
+    assert 'vllm:num_requests_running{engine="0",model_name="sim-model"} 0\n' in text
+    assert 'vllm:num_requests_waiting{engine="0",model_name="sim-model"} 0\n' in text
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -170,8 +170,8 @@ def test_queue_waits_in_order(start_sim):
     others.pop(2).close()  # one of those waiting loses patience
     sim.wait_stats(lambda stats: stats["waiting"] == 4)
     text = sim.ask("GET", "/metrics").body.decode()
-    assert 'requests_running{engine="0",model_name="penstock-sim"} 1\n' in text
-    assert 'requests_waiting{engine="0",model_name="penstock-sim"} 4\n' in text
+    assert 'requests_running{engine="0",model_name="sim-model"} 1\n' in text
+    assert 'requests_waiting{engine="0",model_name="sim-model"} 4\n' in text
     first.close()
     for connection, name in zip(others, ("q0", "q1", "q3", "q4"), strict=True):
         assert name.encode() in read_answer(connection)[2]
