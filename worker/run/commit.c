@@ -8,7 +8,7 @@
 #include "worker/run/job_copy.h"
 #include "worker/run/runner.h"
 
-static void send(struct attempt *attempt);
+static void send_now(struct attempt *attempt);
 
 /* ---- held
  * ----------------------------------------------------------------------------------------- */
@@ -76,7 +76,7 @@ void commit_held(struct runner *runner)
         if (attempt->abort == ATTEMPT_CANCELLED || attempt->abort == ATTEMPT_LOST)
             attempt_end(attempt);
         else
-            send(attempt);
+            send_now(attempt);
         attempt = next;
     }
 }
@@ -142,7 +142,7 @@ static void on_done(int status, void *arg)
 /* ---- sending
  * --------------------------------------------------------------------------------------- */
 
-static void send(struct attempt *attempt)
+static void send_now(struct attempt *attempt)
 {
     struct queue *queue = attempt->runner->queue;
     struct job *job = &attempt->job;
@@ -177,5 +177,5 @@ void commit_start(struct attempt *attempt, enum attempt_verdict verdict)
     if (runner_is_fenced(attempt->runner))
         hold(attempt);
     else
-        send(attempt);
+        send_now(attempt);
 }

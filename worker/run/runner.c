@@ -69,6 +69,20 @@ void runner_hand_back(struct runner *runner)
     }
 }
 
+void runner_abandon(struct runner *runner)
+{
+    runner->held_first = NULL;
+    runner->held_last = NULL;
+    runner->held_bytes = 0;
+    for (unsigned slot = 0; slot < runner->table.made_count; slot++) {
+        struct attempt *attempt = attempt_table_at(&runner->table, slot);
+        if (!attempt)
+            continue;
+        CHECK(attempt->state == ATTEMPT_HELD);
+        attempt_end(attempt);
+    }
+}
+
 /* ---- jobs without an attempt
  * -------------------------------------------------------------------------- */
 

@@ -60,6 +60,8 @@ bool runner_is_idle(const struct runner *runner);
 void runner_drain(struct runner *runner);
 /* Aborts what runs and hands it back, nothing counted. */
 void runner_hand_back(struct runner *runner);
+/* The queue is closed: forgets what was held for it. */
+void runner_abandon(struct runner *runner);
 /* Hands a claimed job back that has no attempt; borrowed for the call. */
 void runner_return_job(struct runner *runner, const struct job *job);
 /* Recorded as cancelled: aborts the call, writes nothing. */

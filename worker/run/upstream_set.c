@@ -5,6 +5,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/digest.h"
+#include "common/base/log.h"
+#include "worker/providers/provider.h"
 
 enum { NOT_THERE = -1 };
 
@@ -22,7 +24,7 @@ static int find_by_name(const struct upstream_set *set, const char *name)
 static bool gate_is_open(unsigned upstream, void *arg)
 {
     const struct upstream_set *set = arg;
-    return !set->lacks_key[upstream] && limiter_is_open(set->limiter, upstream, clock_mono_ms());
+    return !set->blocked[upstream] && limiter_is_open(set->limiter, upstream, clock_mono_ms());
 }
 
 static unsigned gate_room(unsigned upstream, void *arg)
@@ -49,14 +51,30 @@ static unsigned gate_in_flight(unsigned upstream, void *arg)
  * -----------------------------------------------------------------------------------------------
  */
 
-static void find_keys(struct upstream_set *set)
+enum { KEY_HEADER_SIZE_MAX = 16 * 1024 };
+
+/* An upstream without the key it should have is set aside with a warning, not an error: the others
+ * can work. */
+static void find_key(struct upstream_set *set, unsigned upstream)
 {
-    for (unsigned i = 0; i < set->count; i++) {
-        const char *name = set->settings->upstreams[i].api_key_env;
-        bool wants_key = name && name[0] != '\0';
-        set->keys[i] = wants_key ? settings_environment(name) : "";
-        set->lacks_key[i] = wants_key && set->keys[i][0] == '\0';
-    }
+    const struct settings_upstream *settings = &set->settings->upstreams[upstream];
+    const char *name = settings->api_key_env ? settings->api_key_env : "";
+
+    buf_init(&set->key_headers[upstream], KEY_HEADER_SIZE_MAX);
+    set->keys[upstream] = "";
+    if (name[0] == '\0')
+        return;
+    set->keys[upstream] = settings_environment(name);
+    if (set->keys[upstream][0] == '\0')
+        set->blocked[upstream] = "api_key_missing";
+    else if (provider_find(settings->kind)
+                 ->put_key(set->keys[upstream], &set->key_headers[upstream]) < 0)
+        set->blocked[upstream] = "api_key_invalid";
+    if (!set->blocked[upstream])
+        return;
+    router_set_health(set->router, upstream, ROUTER_DOWN);
+    log_event(LOG_WARN, "upstream_down", LOG_S("upstream", settings->name),
+              LOG_S("reason", set->blocked[upstream]), LOG_S("variable", name));
 }
 
 static void carry_over(struct upstream_set *set, const struct upstream_set *older)
@@ -75,6 +93,11 @@ static void destroy(struct upstream_set *set)
     router_destroy(set->router);
     limiter_destroy(set->limiter);
     settings_destroy(set->settings);
+    for (unsigned i = 0; i < set->count; i++) {
+        if (set->key_headers[i].size > 0)
+            digest_wipe(set->key_headers[i].data, set->key_headers[i].size);
+        buf_deinit(&set->key_headers[i]);
+    }
     free(set);
 }
 
@@ -98,7 +121,8 @@ int upstream_set_create(struct settings *settings, unsigned child, unsigned chil
         destroy(set);
         return status;
     }
-    find_keys(set);
+    for (unsigned i = 0; i < set->count; i++)
+        find_key(set, i);
     if (older)
         carry_over(set, older);
     struct router_gate gate = {

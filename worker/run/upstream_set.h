@@ -4,6 +4,7 @@
 #ifndef PENSTOCK_RUN_UPSTREAM_SET_H
 #define PENSTOCK_RUN_UPSTREAM_SET_H
 
+#include "common/base/buf.h"
 #include "common/base/error.h"
 #include "common/base/settings.h"
 #include "common/job/outcome.h"
@@ -16,11 +17,13 @@ struct upstream_set {
     struct router *router;
     struct limiter *limiter;
     unsigned count;
-    const char *keys[SETTINGS_UPSTREAMS_MAX]; /* "" = none; of the environment */
-    bool lacks_key[SETTINGS_UPSTREAMS_MAX];   /* api_key_env names a variable that is not set: never
-                                                 used */
-    unsigned carried[SETTINGS_UPSTREAMS_MAX]; /* calls of older sets to the same upstream, still
-                                                 running */
+    /* Of each upstream: the key, "" = none (it belongs to the environment); the header line that
+     * carries it, empty without a key; why it is never used, such as "api_key_missing", or NULL;
+     * calls of older sets to it that still run. */
+    const char *keys[SETTINGS_UPSTREAMS_MAX];
+    struct buf key_headers[SETTINGS_UPSTREAMS_MAX];
+    const char *blocked[SETTINGS_UPSTREAMS_MAX];
+    unsigned carried[SETTINGS_UPSTREAMS_MAX];
     struct retry_budget budgets[SETTINGS_UPSTREAMS_MAX];
     unsigned references;
 };

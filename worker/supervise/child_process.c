@@ -30,7 +30,8 @@ int child_process_spawn(const struct child_process_options *options, struct chil
     }
 
     const struct process_fd fds[] = {{.name = "STATUS", .fd = pair[1]},
-                                     {.name = "TICKETS", .fd = tickets}};
+                                     {.name = "TICKETS", .fd = tickets},
+                                     {.name = "CONFIG", .fd = options->config_fd}};
     struct process_options process_options = {
         .argv = options->argv,
         .env = options->env,

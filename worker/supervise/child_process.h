@@ -3,8 +3,8 @@
  * children's business: the supervisor only keeps it open, so that it outlives the child.
  *
  * The socket (a SOCK_SEQPACKET pair) carries struct child_message both ways; CHILD_SAYS_ORPHANS
- * brings a descriptor along. The child finds its descriptors as "STATUS" and "TICKETS"
- * (process_child_fd). */
+ * and CHILD_SAYS_CONFIG bring a descriptor along. The child finds its descriptors as "STATUS",
+ * "TICKETS" and "CONFIG" (process_child_fd). */
 #ifndef PENSTOCK_SUPERVISE_CHILD_PROCESS_H
 #define PENSTOCK_SUPERVISE_CHILD_PROCESS_H
 
@@ -18,6 +18,7 @@ enum child_message_type {
     CHILD_SAYS_ORPHANS =
         2, /* supervisor to child, with the tickets of a dead sibling: number names them */
     CHILD_SAYS_RECOVERED = 3, /* child to supervisor: number's tickets were recovered */
+    CHILD_SAYS_CONFIG = 4,    /* supervisor to child, with a new configuration's text */
 };
 
 struct child_message {
@@ -34,6 +35,7 @@ struct child_process {
 struct child_process_options {
     const char *const *argv;
     const char *const *env; /* as process_options.env */
+    int config_fd;          /* borrowed; -1: none */
 };
 
 /* ERR_IO with the reason; nothing is left behind. */

@@ -28,7 +28,7 @@ struct parent {
     struct orphans orphans;
     int signals_fd;
     int ready_fd;
-    int stop_timeout_ms;
+    struct parent_plan plan;
     bool must_stop; /* a child found the configuration wrong */
     bool is_stopping;
     int64_t stop_mono_ms; /* then the rest is killed; while stopping */
@@ -44,20 +44,17 @@ static int spawn(struct parent *parent, unsigned index, struct error_text *why)
     const struct parent_options *options = parent->options;
     char index_text[16];
     char gpu_text[48];
-    const char *argv[] = {"penstock-worker", "--child", index_text, NULL, NULL, NULL};
+    const char *argv[] = {"penstock-worker", "--child", index_text, NULL};
     const char *env[] = {NULL, NULL};
 
-    (void)snprintf(index_text, sizeof index_text, "%u", index);
-    if (options->config_path) {
-        argv[3] = "--config";
-        argv[4] = options->config_path;
-    }
+    (void)snprintf(index_text, sizeof index_text, "%u/%u", index, parent->policy.count);
     if (options->gpu_ids) {
         (void)snprintf(gpu_text, sizeof gpu_text, "CUDA_VISIBLE_DEVICES=%d",
                        options->gpu_ids[index]);
         env[0] = gpu_text;
     }
-    struct child_process_options child = {.argv = argv, .env = env};
+    struct child_process_options child = {
+        .argv = argv, .env = env, .config_fd = parent->plan.config_fd};
     return child_process_spawn(&child, &parent->children[index], why);
 }
 
@@ -204,19 +201,30 @@ static void hand_out(struct parent *parent)
 
 static void on_reload(struct parent *parent)
 {
-    if (parent->is_stopping)
+    const struct child_message message = {.type = CHILD_SAYS_CONFIG};
+    struct parent_plan plan;
+
+    if (parent->is_stopping || parent->options->on_reload(&plan, parent->options->arg) < 0)
         return;
-    if (parent->options->on_reload(&parent->stop_timeout_ms, parent->options->arg) < 0)
-        return;
-    for (unsigned i = 0; i < parent->policy.count; i++)
-        process_signal(&parent->children[i].process, SIGHUP);
+    (void)close(parent->plan.config_fd);
+    parent->plan = plan;
+    for (unsigned i = 0; i < parent->policy.count; i++) {
+        struct child_process *child = &parent->children[i];
+        if (child->status_fd < 0 ||
+            child_message_send(child->status_fd, &message, plan.config_fd) == 0)
+            continue;
+        /* It does not read its messages: a new one will know the new configuration. */
+        log_event(LOG_WARN, "child_not_told", LOG_I("child", i), LOG_S("of", "configuration"));
+        process_signal(&child->process, SIGTERM);
+    }
+    log_event(LOG_INFO, "reloaded", LOG_I("children", parent->policy.count));
 }
 
 static void on_stop(struct parent *parent, unsigned signal_number)
 {
     if (!parent->is_stopping) {
         log_event(LOG_INFO, "stopping", LOG_I("signal", signal_number));
-        begin_stop(parent, parent->stop_timeout_ms);
+        begin_stop(parent, parent->plan.stop_timeout_ms);
         return;
     }
     log_event(LOG_INFO, "hurrying", LOG_I("signal", signal_number));
@@ -305,7 +313,7 @@ static void turn(struct parent *parent)
             on_end(parent, i);
     }
     if (parent->must_stop && !parent->is_stopping)
-        begin_stop(parent, parent->stop_timeout_ms);
+        begin_stop(parent, parent->plan.stop_timeout_ms);
     hand_out(parent);
     (void)log_flush();
 }
@@ -315,7 +323,7 @@ int parent_run(const struct parent_options *options)
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct parent parent = {.options = options,
                             .ready_fd = options->ready_fd,
-                            .stop_timeout_ms = options->stop_timeout_ms,
+                            .plan = options->plan,
                             .turn_mono_ms = clock_mono_ms()};
 
     parent.signals_fd = process_open_signals(signals, sizeof signals / sizeof signals[0]);
@@ -333,6 +341,7 @@ int parent_run(const struct parent_options *options)
 
     orphans_deinit(&parent.orphans);
     (void)close(parent.signals_fd);
+    (void)close(parent.plan.config_fd);
     if (parent.ready_fd >= 0)
         (void)close(parent.ready_fd);
     log_event(LOG_INFO, "stopped", LOG_I("exit_code", parent.exit_code));

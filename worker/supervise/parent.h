@@ -6,15 +6,21 @@
 
 #include "common/base/check.h"
 
+/* What a reload may change. */
+struct parent_plan {
+    int config_fd; /* the checked configuration's text, handed to children as "CONFIG"; owned by the
+                      parent */
+    int stop_timeout_ms; /* from the first signal until the rest is killed */
+};
+
 struct parent_options {
     unsigned children_count; /* 1..SUPERVISOR_CHILDREN_MAX */
     const int *gpu_ids;      /* children_count ids: child i sees only that GPU; NULL: all see all */
-    const char *config_path; /* passed on as --config; NULL: none */
-    int stop_timeout_ms;     /* from the first signal until the rest is killed */
-    int ready_fd;            /* gets "ready\n" once all children run, then is closed; -1: none */
-    /* SIGHUP: reads and checks the configuration; 0 and the new stop_timeout_ms, or negative:
-     * children keep the old. */
-    int (*on_reload)(int *out_stop_timeout_ms, void *arg);
+    struct parent_plan plan;
+    int ready_fd; /* gets "ready\n" once all children run, then is closed; -1: none */
+    /* SIGHUP: reads and checks the configuration again; 0 and a plan, or negative: the old one
+     * stays. */
+    int (*on_reload)(struct parent_plan *out, void *arg);
     void *arg;
 };
 

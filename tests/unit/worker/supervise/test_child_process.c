@@ -129,7 +129,7 @@ static void test_tickets_outlive_a_killed_child(void **state)
     (void)state;
     static const char *const argv[] = {"test_child_process", "--child", NULL};
     struct child_process child;
-    struct child_process_options options = {.argv = argv};
+    struct child_process_options options = {.argv = argv, .config_fd = -1};
     struct error_text why = {""};
     struct child_message message;
     struct process_end end;

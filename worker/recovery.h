@@ -1,0 +1,35 @@
+/* Recovering what dead siblings held: their tickets go to queue_recover in pieces, again and again
+ * until Redis took them. Bounded by what the supervisor hands out (ORPHANS_MAX); more is refused by
+ * closing it. */
+#ifndef PENSTOCK_WORKER_RECOVERY_H
+#define PENSTOCK_WORKER_RECOVERY_H
+
+#include "common/base/buf.h"
+#include "common/queue/queue_worker.h"
+#include "worker/supervise/orphans.h"
+
+struct recovery;
+struct recovery_row {
+    struct recovery *recovery;
+    uint32_t number; /* 0: free */
+    struct buf members;
+    size_t asked_bytes; /* in the call in flight; 0: none */
+};
+
+struct recovery {
+    struct queue *queue;
+    void (*on_recovered)(uint32_t number, void *arg);
+    void *arg;
+    struct recovery_row rows[ORPHANS_MAX];
+};
+
+void recovery_init(struct recovery *recovery, struct queue *queue,
+                   void (*on_recovered)(uint32_t number, void *arg), void *arg);
+/* Nothing may be in flight: after the queue was closed. */
+void recovery_deinit(struct recovery *recovery);
+/* Takes fd. */
+void recovery_add(struct recovery *recovery, uint32_t number, int fd);
+/* Tries again what failed. */
+void recovery_tick(struct recovery *recovery);
+
+#endif
