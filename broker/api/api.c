@@ -1,4 +1,5 @@
-/* The gate: every request passes route, key, rate, method, role and body checks here, in that order. */
+/* The gate: every request passes route, key, rate, method, role and body checks here, in that
+ * order. */
 #include "broker/api/api.h"
 
 #include <stdlib.h>
@@ -38,8 +39,7 @@ static bool pass_rate(struct context *context)
     if (auth_take_request(context->api->auth, &context->access, context->api->now_mono_ms,
                           &retry_s))
         return true;
-    problem_set(&problem, PROBLEM_RATE_LIMITED, NULL,
-                "The key allows %lld requests per second.",
+    problem_set(&problem, PROBLEM_RATE_LIMITED, NULL, "The key allows %lld requests per second.",
                 (long long)context->access.limits.requests_per_second);
     problem.retry_after_s = retry_s;
     context_refuse(context, &problem);
@@ -93,9 +93,9 @@ static bool has_right_type(enum route_body body, struct slice type)
         return false;
     if (is_media_type(type, "application/json"))
         return true;
-    return body == BODY_LINES && (is_media_type(type, "application/x-ndjson") ||
-                                  is_media_type(type, "application/ndjson") ||
-                                  is_media_type(type, "application/jsonl"));
+    return body == BODY_LINES &&
+           (is_media_type(type, "application/x-ndjson") ||
+            is_media_type(type, "application/ndjson") || is_media_type(type, "application/jsonl"));
 }
 
 static bool pass_body(struct context *context)

@@ -99,8 +99,8 @@ int auth_create(const struct settings *settings, struct queue *queue, struct aut
         return error_set(why, ERR_NOMEM, "out of memory");
     auth->is_open = settings->auth.mode == AUTH_NONE;
     auth->path = settings->auth.keys_file;
-    auth->everybody = (struct access){
-        .tenant = "default", .tenant_size = 7, .role = KEY_ADMIN, .weight = 1};
+    auth->everybody =
+        (struct access){.tenant = "default", .tenant_size = 7, .role = KEY_ADMIN, .weight = 1};
     job_tenant_hash(slice_of("default"), auth->everybody.tenant_hash);
     int status = quotas_create(queue, &auth->quotas);
     if (status < 0)
@@ -149,8 +149,7 @@ static struct slice trim(struct slice text)
         text.bytes++;
         text.size--;
     }
-    while (text.size > 0 &&
-           (text.bytes[text.size - 1] == ' ' || text.bytes[text.size - 1] == '\t'))
+    while (text.size > 0 && (text.bytes[text.size - 1] == ' ' || text.bytes[text.size - 1] == '\t'))
         text.size--;
     return text;
 }

@@ -1,4 +1,5 @@
-/* Who is asking: a presented key becomes a tenant, a role and limits; and whether the tenant's limits let one more in. */
+/* Who is asking: a presented key becomes a tenant, a role and limits; and whether the tenant's
+ * limits let one more in. */
 #ifndef PENSTOCK_API_AUTH_H
 #define PENSTOCK_API_AUTH_H
 
@@ -31,10 +32,12 @@ MUST_CHECK int auth_create(const struct settings *settings, struct queue *queue,
 void auth_destroy(struct auth *auth);
 /* Reads the keys file again; a wrong one leaves the old keys in force. */
 MUST_CHECK int auth_reload(struct auth *auth, struct error_text *why);
-/* Once a second: looks whether the file changed, refreshes usage. Brokers share a requests-per-second limit evenly. */
+/* Once a second: looks whether the file changed, refreshes usage. Brokers share a
+ * requests-per-second limit evenly. */
 void auth_tick(struct auth *auth, int64_t now_mono_ms, unsigned brokers);
 
-/* The key as the request carries it: Authorization: Bearer, x-api-key or api-key. bytes NULL: none. */
+/* The key as the request carries it: Authorization: Bearer, x-api-key or api-key. bytes NULL: none.
+ */
 struct slice auth_presented(const struct http_request *request);
 /* ERR_DENIED: no such key, or not valid now. Mode none: everybody is "default", an admin. */
 MUST_CHECK int auth_check(struct auth *auth, struct slice presented, int64_t now_ms,
@@ -44,8 +47,9 @@ MUST_CHECK int auth_check(struct auth *auth, struct slice presented, int64_t now
 bool auth_take_request(struct auth *auth, const struct access *access, int64_t now_mono_ms,
                        int *out_retry_s);
 
-/* Live jobs and bytes against the tenant's limits. ADMIT has counted it (take back with auth_give_back when the job did not come
- * to be); ASK: what is known is too old to refuse or admit on: call auth_refresh, then ask again. */
+/* Live jobs and bytes against the tenant's limits. ADMIT has counted it (take back with
+ * auth_give_back when the job did not come to be); ASK: what is known is too old to refuse or admit
+ * on: call auth_refresh, then ask again. */
 enum admission { ADMIT, REFUSE_JOBS, REFUSE_BYTES, ASK_USAGE };
 enum admission auth_admit(struct auth *auth, const struct access *access, int64_t bytes,
                           int64_t now_mono_ms);

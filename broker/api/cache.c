@@ -147,10 +147,9 @@ void cache_put(struct cache *cache, const struct job *job, struct slice text)
     if (!entry)
         return;
     *entry = (struct entry){.id = job->id,
-                            .drop_at_ms = job->finished_at_ms +
-                                          ((int64_t)job->result_ttl_s +
-                                           LIMIT_RECORD_AFTER_RESULT_S) *
-                                              1000,
+                            .drop_at_ms =
+                                job->finished_at_ms +
+                                ((int64_t)job->result_ttl_s + LIMIT_RECORD_AFTER_RESULT_S) * 1000,
                             .text_size = text.size,
                             .tenant_size = job->tenant_name.size};
     render_etag(job, entry->etag);

@@ -1,5 +1,5 @@
-/* Job objects of finished jobs, rendered once: they never change, so polls for them need no store. Bounded by count and
- * bytes; the least recently used goes first. */
+/* Job objects of finished jobs, rendered once: they never change, so polls for them need no store.
+ * Bounded by count and bytes; the least recently used goes first. */
 #ifndef PENSTOCK_API_CACHE_H
 #define PENSTOCK_API_CACHE_H
 
@@ -18,7 +18,8 @@ struct cached_job {
 
 MUST_CHECK int cache_create(unsigned entries_max, size_t bytes_max, struct cache **out);
 void cache_destroy(struct cache *cache);
-/* Valid until the next call of this module. Records that the store has dropped by now_ms are not found. */
+/* Valid until the next call of this module. Records that the store has dropped by now_ms are not
+ * found. */
 bool cache_find(struct cache *cache, const struct job_id *id, int64_t now_ms,
                 struct cached_job *out);
 /* text: the job object without the tenant. Without memory nothing is kept. */

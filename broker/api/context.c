@@ -231,7 +231,8 @@ void context_stream(struct context *context, struct reply *reply)
     http_stream_start(context->request, &wire);
 }
 
-/* Different seconds for different clients, so that those refused together do not come back together. */
+/* Different seconds for different clients, so that those refused together do not come back
+ * together. */
 static int jittered_retry_s(void)
 {
     return 1 + (int)(digest_random_u64() % RETRY_AFTER_MAX_S);
@@ -251,8 +252,8 @@ void context_refuse(struct context *context, const struct problem *problem)
     case RETRY_UNSAID:
         break;
     case RETRY_SOON:
-        reply_add_retry_after(&reply, problem->retry_after_s ? problem->retry_after_s
-                                                             : jittered_retry_s());
+        reply_add_retry_after(&reply,
+                              problem->retry_after_s ? problem->retry_after_s : jittered_retry_s());
         break;
     case RETRY_NEVER:
         reply_add(&reply, "x-should-retry", slice_of("false"));

@@ -1,8 +1,9 @@
-/* One request, from its headers until nothing refers to it any more: who asked, what for, and how it is answered.
+/* One request, from its headers until nothing refers to it any more: who asked, what for, and how
+ * it is answered.
  *
- * A context outlives its client: every operation at the queue holds it (context_hold before the call, context_release as the
- * last act of the callback), and `request` is NULL once the client has gone, so that a callback that comes late finds nobody
- * and only cleans up. */
+ * A context outlives its client: every operation at the queue holds it (context_hold before the
+ * call, context_release as the last act of the callback), and `request` is NULL once the client has
+ * gone, so that a callback that comes late finds nobody and only cleans up. */
 #ifndef PENSTOCK_API_CONTEXT_H
 #define PENSTOCK_API_CONTEXT_H
 
@@ -33,8 +34,8 @@ struct api {
     struct samples *samples; /* what queue and fleet looked like a moment ago */
     struct watches watches;  /* contexts waiting for a job's change */
     struct wheel wheel;      /* contexts waiting for a time */
-    struct buf out;          /* the answer under construction; one at a time, never across a callback */
-    struct context *spares;  /* freed contexts for the next requests */
+    struct buf out; /* the answer under construction; one at a time, never across a callback */
+    struct context *spares; /* freed contexts for the next requests */
     unsigned spares_count;
     struct context *all; /* every context whose client is there */
     int64_t now_mono_ms; /* of the last tick or event */
@@ -78,8 +79,9 @@ void *context_work(struct context *context, size_t size, void (*work_free)(void 
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
-/* Hears of changes of context->id from now on. To be called right before queue_follow or a held submit, because a change may be
- * told before their callback runs; context_unwatch unfollows, at the latest when the client leaves. */
+/* Hears of changes of context->id from now on. To be called right before queue_follow or a held
+ * submit, because a change may be told before their callback runs; context_unwatch unfollows, at
+ * the latest when the client leaves. */
 void context_watch(struct context *context, void (*on_change)(struct watch *, const struct job *));
 void context_unwatch(struct context *context); /* harmless when not watching */
 void context_set_timer(struct context *context, int64_t delay_ms, void (*on_due)(struct timer *));

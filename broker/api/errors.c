@@ -16,7 +16,7 @@ struct row {
 };
 
 static const struct row rows[PROBLEM_COUNT] = {
-#define PROBLEM_ROW(name, status_, code_, title_, retry_)                                          \
+#define PROBLEM_ROW(name, status_, code_, title_, retry_) \
     [name] = {.status = (status_), .code = (code_), .title = (title_), .retry = (retry_)},
     PROBLEM_LIST(PROBLEM_ROW)
 #undef PROBLEM_ROW
@@ -160,8 +160,8 @@ static const char *anthropic_type(int http_status)
 
 static int put_anthropic(struct buf *out, const struct problem *problem, struct slice request_id)
 {
-    int status = put_text(out, "{\"type\":\"error\",\"error\":{\"type\":",
-                          anthropic_type(problem_status(problem)));
+    int status = put_text(
+        out, "{\"type\":\"error\",\"error\":{\"type\":", anthropic_type(problem_status(problem)));
 
     if (status == 0)
         status = put_text(out, ",\"message\":", problem->detail);

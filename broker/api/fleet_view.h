@@ -1,4 +1,5 @@
-/* What processes say of themselves, read: upstreams added up over all workers, and the documents as they are. Pure. */
+/* What processes say of themselves, read: upstreams added up over all workers, and the documents as
+ * they are. Pure. */
 #ifndef PENSTOCK_API_FLEET_VIEW_H
 #define PENSTOCK_API_FLEET_VIEW_H
 
@@ -29,8 +30,9 @@ struct fleet {
     struct fleet_upstream *upstreams; /* sorted by name */
     unsigned upstreams_count;
     unsigned workers, brokers;
-    bool is_complete;  /* every worker knows the models of all its upstreams */
-    struct buf texts;  /* the workers' documents without their metrics, one after the other, '\n' between */
+    bool is_complete; /* every worker knows the models of all its upstreams */
+    struct buf
+        texts; /* the workers' documents without their metrics, one after the other, '\n' between */
 };
 
 struct fleet *fleet_create(void);

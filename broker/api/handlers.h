@@ -1,4 +1,5 @@
-/* The handlers, one family per file, as routes.c names them. Each runs once the request is whole, and answers then or later. */
+/* The handlers, one family per file, as routes.c names them. Each runs once the request is whole,
+ * and answers then or later. */
 #ifndef PENSTOCK_API_HANDLERS_H
 #define PENSTOCK_API_HANDLERS_H
 
@@ -40,7 +41,8 @@ void handle_embeddings(struct context *context);
 void handle_alive(struct context *context);
 void handle_ready(struct context *context);
 
-/* jobs_get.c, shared: the job object into out, from the cache or the record; finished ones go into the cache. */
+/* jobs_get.c, shared: the job object into out, from the cache or the record; finished ones go into
+ * the cache. */
 MUST_CHECK int put_job(struct context *context, const struct job *job, struct buf *out);
 /* The job object as answer, with ETag, or 304. */
 void answer_job(struct context *context, const struct job *job, int http_status);

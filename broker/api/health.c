@@ -1,13 +1,13 @@
-/* GET /healthz: this process turns its loop. GET /readyz: jobs can be taken in. Neither tells strangers about versions or hosts. */
+/* GET /healthz: this process turns its loop. GET /readyz: jobs can be taken in. Neither tells
+ * strangers about versions or hosts. */
 #include "broker/api/handlers.h"
 
 #include "common/base/jdoc.h"
 
 void handle_alive(struct context *context)
 {
-    struct reply reply = {.status = 200,
-                          .content_type = "application/json",
-                          .body = slice_of("{\"status\":\"ok\"}")};
+    struct reply reply = {
+        .status = 200, .content_type = "application/json", .body = slice_of("{\"status\":\"ok\"}")};
 
     context_answer(context, &reply);
 }

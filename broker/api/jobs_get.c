@@ -127,8 +127,12 @@ static void on_sampled(int status, void *arg)
 {
     struct context *context = arg;
 
-    (void)status; /* without a sample the job is told without its position */
-    queue_get(context->api->queue, &context->id, false, on_job_again, context);
+    if (status == 0) {
+        queue_get(context->api->queue, &context->id, false, on_job_again, context);
+        return;
+    }
+    context_fail_status(context, status == ERR_UNKNOWN ? ERR_OFFLINE : status);
+    context_release(context);
 }
 
 /* Whoever looks at a waiting job wants to know why it waits: for that one it is worth a moment. */
@@ -349,8 +353,9 @@ static int read_query(struct context *context, const struct jdoc *doc, struct qu
     if (jval_each(jdoc_root(doc), on_query_field, problem) != 0)
         return ERR_INVALID;
     if (jval_type(ids) != JTYPE_ARRAY)
-        return problem_set(problem, jval_has(jdoc_root(doc), "ids") ? PROBLEM_INVALID_REQUEST
-                                                                    : PROBLEM_MISSING_FIELD,
+        return problem_set(problem,
+                           jval_has(jdoc_root(doc), "ids") ? PROBLEM_INVALID_REQUEST
+                                                           : PROBLEM_MISSING_FIELD,
                            "ids", "ids must be an array of job ids.");
     if (jval_count(ids) > LIMIT_QUERY_IDS)
         return problem_set(problem, PROBLEM_INVALID_REQUEST, "ids",

@@ -15,8 +15,8 @@ static void on_first(int status, const struct job *job, void *arg)
     else if (put_job(context, job, out) < 0)
         context_fail(context, PROBLEM_INTERNAL, NULL, "The job could not be written out.");
     else
-        submit_answer_accepted(context, (struct slice){.bytes = out->data, .size = out->size},
-                               true, NULL);
+        submit_answer_accepted(context, (struct slice){.bytes = out->data, .size = out->size}, true,
+                               NULL);
     context_release(context);
 }
 
@@ -29,9 +29,9 @@ static void on_submitted(struct context *context, const struct submitted *submit
         queue_get(context->api->queue, &context->id, false, on_first, context);
         return;
     }
-    submit_answer_accepted(
-        context, (struct slice){.bytes = submitted->text, .size = submitted->text_size}, false,
-        NULL);
+    submit_answer_accepted(context,
+                           (struct slice){.bytes = submitted->text, .size = submitted->text_size},
+                           false, NULL);
 }
 
 void handle_job_submit(struct context *context)

@@ -27,7 +27,8 @@ struct quota {
     bool is_asking;
     int64_t sampled_mono_ms;
     int64_t used_mono_ms; /* last asked about */
-    /* Live jobs and bytes: as sampled, let in since that sample before the one under way was asked for, and after. */
+    /* Live jobs and bytes: as sampled, let in since that sample before the one under way was asked
+     * for, and after. */
     int64_t jobs, jobs_before, jobs_after;
     int64_t bytes, bytes_before, bytes_after;
     double tokens; /* of requests per second */
@@ -140,11 +141,11 @@ void quota_refresh(struct quotas *quotas, const struct access *access,
     struct quota *quota = quota_of(quotas, access);
     struct waiter *waiter = calloc(1, sizeof(*waiter));
 
-    /* Whoever waits for an answer has to get one: without memory for a waiter there is no way on. */
+    /* Whoever waits for an answer has to get one: without memory for a waiter there is no way on.
+     */
     CHECK(quota);
     CHECK(waiter);
-    *waiter =
-        (struct waiter){.on_refreshed = on_refreshed, .arg = arg, .next = quota->waiters};
+    *waiter = (struct waiter){.on_refreshed = on_refreshed, .arg = arg, .next = quota->waiters};
     quota->waiters = waiter;
     ask(quotas, quota);
 }

@@ -1,5 +1,6 @@
-/* What tenants with limits use right now: a sample from the store, refreshed each second while they are active, plus what
- * this process let in since. Several brokers can so overshoot a limit by what each lets in within one second. */
+/* What tenants with limits use right now: a sample from the store, refreshed each second while they
+ * are active, plus what this process let in since. Several brokers can so overshoot a limit by what
+ * each lets in within one second. */
 #ifndef PENSTOCK_API_QUOTA_H
 #define PENSTOCK_API_QUOTA_H
 

@@ -30,8 +30,9 @@ static int put_head(struct buf *out, const struct job *job)
     char id[JOB_ID_TEXT_SIZE + 1];
 
     job_id_text(&job->id, id);
-    int status = buf_printf(out, "{\"id\":\"%s\",\"object\":\"job\",\"status\":\"%s\",\"endpoint\":\"%s\"",
-                            id, job_state_word(job->state), job_endpoint_path(job->endpoint));
+    int status =
+        buf_printf(out, "{\"id\":\"%s\",\"object\":\"job\",\"status\":\"%s\",\"endpoint\":\"%s\"",
+                   id, job_state_word(job->state), job_endpoint_path(job->endpoint));
     if (status == 0)
         status = put_slice(out, ",\"model\":", job->route);
     if (status == 0)
@@ -161,8 +162,8 @@ int render_add_tenant(struct buf *out, struct slice tenant_name)
 
 void render_etag(const struct job *job, char out[ETAG_SIZE])
 {
-    snprintf(out, ETAG_SIZE, "W/\"%u-%c-%u\"", (unsigned)job->sequence, job_state_letter(job->state),
-             job->attempt);
+    snprintf(out, ETAG_SIZE, "W/\"%u-%c-%u\"", (unsigned)job->sequence,
+             job_state_letter(job->state), job->attempt);
 }
 
 int render_done(struct buf *out, const struct job *job)

@@ -19,9 +19,11 @@ struct job_view {
 };
 
 MUST_CHECK int render_job(struct buf *out, const struct job *job, const struct job_view *view);
-/* For admins: the tenant as last member of a job object rendered without it, whose closing brace is the last byte of out. */
+/* For admins: the tenant as last member of a job object rendered without it, whose closing brace is
+ * the last byte of out. */
 MUST_CHECK int render_add_tenant(struct buf *out, struct slice tenant_name);
-/* Changes with every recorded change of the job; weak, because why and position move between them. */
+/* Changes with every recorded change of the job; weak, because why and position move between them.
+ */
 void render_etag(const struct job *job, char out[ETAG_SIZE]);
 /* {"id","status"} */
 MUST_CHECK int render_done(struct buf *out, const struct job *job);

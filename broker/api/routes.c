@@ -11,8 +11,7 @@
 static const struct route routes[] = {
     {"POST", "/v1/jobs", ACCESS_TENANT, BODY_JSON, NATIVE, handle_job_submit, NULL},
     {"GET", "/v1/jobs", ACCESS_TENANT, BODY_NONE, NATIVE, handle_jobs_list, NULL},
-    {"POST", "/v1/jobs/bulk", ACCESS_TENANT, BODY_LINES, NATIVE, handle_jobs_bulk,
-     begin_jobs_bulk},
+    {"POST", "/v1/jobs/bulk", ACCESS_TENANT, BODY_LINES, NATIVE, handle_jobs_bulk, begin_jobs_bulk},
     {"POST", "/v1/jobs/query", ACCESS_TENANT, BODY_JSON, NATIVE, handle_jobs_query, NULL},
     {"GET", "/v1/jobs/{}", ACCESS_TENANT, BODY_NONE, NATIVE, handle_job_get, NULL},
     {"DELETE", "/v1/jobs/{}", ACCESS_TENANT, BODY_NONE, NATIVE, handle_job_forget, NULL},
@@ -44,14 +43,18 @@ static const struct route routes[] = {
 
 enum { ROUTES = sizeof(routes) / sizeof(routes[0]) };
 
-/* Addresses that clients of the dialects know and that are not served: everything under them is refused by name. */
+/* Addresses that clients of the dialects know and that are not served: everything under them is
+ * refused by name. */
 static const struct {
     const char *prefix;
     enum api_dialect dialect;
 } not_built[] = {
-    {"/v1/responses", DIALECT_OPENAI},          {"/v1/files", DIALECT_OPENAI},
-    {"/v1/uploads", DIALECT_OPENAI},            {"/v1/batches", DIALECT_OPENAI},
-    {"/v1/images/generations", DIALECT_OPENAI}, {"/v1/messages", DIALECT_ANTHROPIC},
+    {"/v1/responses", DIALECT_OPENAI},
+    {"/v1/files", DIALECT_OPENAI},
+    {"/v1/uploads", DIALECT_OPENAI},
+    {"/v1/batches", DIALECT_OPENAI},
+    {"/v1/images/generations", DIALECT_OPENAI},
+    {"/v1/messages", DIALECT_ANTHROPIC},
 };
 
 /* Segment by segment; {} takes any non-empty one. */
@@ -86,8 +89,8 @@ static bool is_under(struct slice path, const char *prefix)
            (path.size == size || path.bytes[size] == '/');
 }
 
-/* Rows of one path stand together under one pattern; the first that matches decides which pattern it is, so literal
- * paths stand before those with {}. */
+/* Rows of one path stand together under one pattern; the first that matches decides which pattern
+ * it is, so literal paths stand before those with {}. */
 static const char *pattern_of(struct slice path, struct slice *out_param)
 {
     for (size_t i = 0; i < ROUTES; i++)

@@ -19,7 +19,7 @@ struct route {
     enum route_access access;
     enum route_body body;
     enum api_dialect dialect;
-    void (*run)(struct context *context); /* once the whole body is there */
+    void (*run)(struct context *context);   /* once the whole body is there */
     void (*begin)(struct context *context); /* streamed bodies: before the first byte */
 };
 
@@ -27,10 +27,10 @@ enum route_match { ROUTE_FOUND, ROUTE_OTHER_METHOD, ROUTE_UNKNOWN, ROUTE_NOT_BUI
 
 struct route_result {
     enum route_match match;
-    const struct route *route;  /* when found */
-    struct slice param;         /* the segment for {}, still percent-encoded */
-    enum api_dialect dialect;   /* of the errors for this path */
-    char allow[64];             /* methods of this path, when the method is another */
+    const struct route *route; /* when found */
+    struct slice param;        /* the segment for {}, still percent-encoded */
+    enum api_dialect dialect;  /* of the errors for this path */
+    char allow[64];            /* methods of this path, when the method is another */
 };
 
 void route_find(struct slice method, struct slice path, struct route_result *out);

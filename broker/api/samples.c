@@ -8,9 +8,9 @@
 #include "common/base/clock.h"
 
 enum {
-    CENSUS_EVERY_MS = 500,   /* while somebody asks */
-    FLEET_EVERY_MS = 1000,   /* always: brokers share limits by how many there are */
-    SHARE_OF_STORE = 20,     /* a census may take one part in this of the store's time */
+    CENSUS_EVERY_MS = 500, /* while somebody asks */
+    FLEET_EVERY_MS = 1000, /* always: brokers share limits by how many there are */
+    SHARE_OF_STORE = 20,   /* a census may take one part in this of the store's time */
     CENSUS_EVERY_MAX_MS = 10000,
     RECENT_MS = 2000,    /* older ones say nothing about now */
     RATE_SPAN_MS = 2000, /* between the two censuses that rates are made of */
@@ -26,8 +26,9 @@ struct sampling { /* one kind of sample */
     bool is_asking;
     int64_t asked_mono_ms;
     int64_t taken_mono_ms; /* 0: never */
-    struct asker *askers; /* of the sample under way */
-    struct asker *later;  /* came while it was under way: it may be older than what they did before */
+    struct asker *askers;  /* of the sample under way */
+    struct asker
+        *later; /* came while it was under way: it may be older than what they did before */
 };
 
 struct samples {
@@ -227,8 +228,8 @@ static void ask_fleet(struct samples *samples)
 void samples_tick(struct samples *samples, int64_t now_mono_ms)
 {
     samples->now_mono_ms = now_mono_ms;
-    if (samples->is_wanted && now_mono_ms - samples->sampling[SAMPLE_CENSUS].asked_mono_ms >=
-                                  samples->census_every_ms)
+    if (samples->is_wanted &&
+        now_mono_ms - samples->sampling[SAMPLE_CENSUS].asked_mono_ms >= samples->census_every_ms)
         ask_census(samples);
     if (now_mono_ms - samples->sampling[SAMPLE_FLEET].asked_mono_ms >= FLEET_EVERY_MS)
         ask_fleet(samples);
@@ -266,7 +267,8 @@ void samples_view(struct samples *samples, const struct job *job, struct job_vie
         if (!is_recent)
             ask_census(samples);
     }
-    why_explain(job, is_recent ? samples_census(samples) : NULL, samples->fleet, queue_now_ms(samples->queue), out);
+    why_explain(job, is_recent ? samples_census(samples) : NULL, samples->fleet,
+                queue_now_ms(samples->queue), out);
 }
 
 const struct queue_census *samples_census(const struct samples *samples)

@@ -1,5 +1,6 @@
-/* What queue and fleet looked like a moment ago: one census and one reading of the fleet's documents, shared by everybody
- * who asks why a job waits, where it stands, which models there are. Taken only while somebody asks. */
+/* What queue and fleet looked like a moment ago: one census and one reading of the fleet's
+ * documents, shared by everybody who asks why a job waits, where it stands, which models there are.
+ * Taken only while somebody asks. */
 #ifndef PENSTOCK_API_SAMPLES_H
 #define PENSTOCK_API_SAMPLES_H
 
@@ -18,7 +19,8 @@ MUST_CHECK int samples_create(const struct settings *settings, struct queue *que
 void samples_destroy(struct samples *samples);
 void samples_tick(struct samples *samples, int64_t now_mono_ms);
 
-/* Fills why and position of a job as far as they are known now, and asks for newer samples in the background. */
+/* Fills why and position of a job as far as they are known now, and asks for newer samples in the
+ * background. */
 void samples_view(struct samples *samples, const struct job *job, struct job_view *out);
 
 /* Whether why and position of a queued job can be told now. */
@@ -34,7 +36,8 @@ unsigned samples_brokers(const struct samples *samples);
 
 enum sample { SAMPLE_CENSUS, SAMPLE_FLEET, SAMPLE_COUNT };
 typedef void (*sampled_fn)(int status, void *arg);
-/* Runs on_sampled once with the next sample (or why there is none): never before this returns. Askers share one. */
+/* Runs on_sampled once with the next sample (or why there is none): never before this returns.
+ * Askers share one. */
 void samples_await(struct samples *samples, enum sample sample, sampled_fn on_sampled, void *arg);
 
 #endif

@@ -34,9 +34,10 @@ void submit_key_hash(const struct access *access, struct slice key, uint8_t out[
 static void hash_draft(const struct draft *draft, uint8_t out[32])
 {
     uint8_t parts[32 + 32 + 8 * 6];
-    const int64_t numbers[6] = {draft->endpoint,      draft->has_priority ? (int64_t)draft->priority : -1,
-                                draft->delay_ms,      draft->expires_in_ms,
-                                draft->timeout_ms,    draft->max_attempts};
+    const int64_t numbers[6] = {
+        draft->endpoint,   draft->has_priority ? (int64_t)draft->priority : -1,
+        draft->delay_ms,   draft->expires_in_ms,
+        draft->timeout_ms, draft->max_attempts};
 
     _Static_assert(sizeof(parts) == 64 + sizeof(numbers), "all numbers are hashed");
     digest_sha256(draft->body.bytes, draft->body.size, parts);
@@ -46,8 +47,8 @@ static void hash_draft(const struct draft *draft, uint8_t out[32])
     digest_sha256(parts, sizeof(parts), out);
 }
 
-void submit_prepare(struct api *api, const struct draft *draft, const struct submit_options *options,
-                    struct prepared *out)
+void submit_prepare(struct api *api, const struct draft *draft,
+                    const struct submit_options *options, struct prepared *out)
 {
     int64_t now_ms = queue_now_ms(api->queue);
     struct job *job = &out->job;
@@ -73,7 +74,7 @@ void submit_prepare(struct api *api, const struct draft *draft, const struct sub
     job_enter(job, draft->delay_ms > 0 ? now_ms + draft->delay_ms : 0);
 
     out->submission = (struct queue_submission){
-        .job = job, .weight = options->access->weight, .hold = options->hold};
+        .job = job, .weight = options->access->weight, .hold = options->on_change != NULL};
     unsigned shard;
     if (draft->idempotency_key_size > 0) {
         struct slice key = {.bytes = draft->idempotency_key, .size = draft->idempotency_key_size};
@@ -141,9 +142,13 @@ static void on_submit(const struct queue_submit_result *result, void *arg)
         metrics_add(METRIC_JOBS_REFUSED, 1);
         submit_problem(result, &context->id, &problem);
         context->on_left = NULL; /* there is no job to cancel */
+        context_unwatch(context);
+        timer_stop(&context->timer);
         context_refuse(context, &problem);
     } else {
         metrics_add(METRIC_JOBS_SUBMITTED, result->is_replay ? 0 : 1);
+        if (result->is_replay)
+            context_unwatch(context); /* the job it watched never came to be */
         context->id = result->id;
         const struct submitted submitted = {
             .result = result,
@@ -215,12 +220,12 @@ void submit_for(struct context *context, const struct draft *draft,
         context_fail(context, PROBLEM_OVERLOADED, NULL, "There is no memory for this request.");
         return;
     }
-    *submitting = (struct submitting){.context = context,
-                                      .on_submitted = on_submitted,
-                                      .bytes = bytes,
-                                      .text_size = out->size};
+    *submitting = (struct submitting){
+        .context = context, .on_submitted = on_submitted, .bytes = bytes, .text_size = out->size};
     memcpy(submitting->text, out->data, out->size);
     context_hold(context);
+    if (options->on_change)
+        context_watch(context, options->on_change);
     queue_submit(api->queue, &prepared.submission, on_submit, submitting);
 }
 

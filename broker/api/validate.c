@@ -151,8 +151,8 @@ static int read_metadata(const struct jval *value, const char *param, struct dra
     if (jval_type(value) != JTYPE_OBJECT)
         return wrong_type(problem, param, "an object of strings", value);
     if (jval_count(value) > LIMIT_METADATA_PAIRS)
-        return problem_set(problem, PROBLEM_INVALID_REQUEST, param,
-                           "%s must have at most %d keys.", param, LIMIT_METADATA_PAIRS);
+        return problem_set(problem, PROBLEM_INVALID_REQUEST, param, "%s must have at most %d keys.",
+                           param, LIMIT_METADATA_PAIRS);
     if (jval_each(value, on_pair, &pairs) != 0)
         return ERR_INVALID;
     buf_clear(&draft->metadata);
@@ -218,11 +218,10 @@ static int field_endpoint(const char *name, const struct jval *value, const stru
         return wrong_type(reading->problem, name, "a string", value);
     struct slice path = {.bytes = bytes, .size = size};
     if (job_endpoint_from_path(path, &reading->draft->endpoint) < 0)
-        return problem_set(reading->problem, PROBLEM_UNKNOWN_ENDPOINT, name,
-                           "endpoint must be one of %s, %s and %s.",
-                           job_endpoint_path(ENDPOINT_CHAT),
-                           job_endpoint_path(ENDPOINT_COMPLETIONS),
-                           job_endpoint_path(ENDPOINT_EMBEDDINGS));
+        return problem_set(
+            reading->problem, PROBLEM_UNKNOWN_ENDPOINT, name,
+            "endpoint must be one of %s, %s and %s.", job_endpoint_path(ENDPOINT_CHAT),
+            job_endpoint_path(ENDPOINT_COMPLETIONS), job_endpoint_path(ENDPOINT_EMBEDDINGS));
     return 0;
 }
 
@@ -319,11 +318,11 @@ static const struct {
     const char *name;
     field_fn read;
 } fields[] = {
-    {"endpoint", field_endpoint},       {"body", field_body},
-    {"priority", field_priority},       {"metadata", field_metadata},
-    {"delay_ms", field_delay},          {"expires_in_ms", field_expires},
-    {"max_attempts", field_attempts},   {"timeout_ms", field_timeout},
-    {"idempotency_key", field_key},     {"stream", field_stream},
+    {"endpoint", field_endpoint},     {"body", field_body},
+    {"priority", field_priority},     {"metadata", field_metadata},
+    {"delay_ms", field_delay},        {"expires_in_ms", field_expires},
+    {"max_attempts", field_attempts}, {"timeout_ms", field_timeout},
+    {"idempotency_key", field_key},   {"stream", field_stream},
     {"webhook", field_webhook},
 };
 
@@ -454,8 +453,7 @@ static struct slice next_item(struct slice *rest)
 {
     struct slice item = {.bytes = rest->bytes, .size = 0};
 
-    while (item.size < rest->size && rest->bytes[item.size] != ',' &&
-           rest->bytes[item.size] != ';')
+    while (item.size < rest->size && rest->bytes[item.size] != ',' && rest->bytes[item.size] != ';')
         item.size++;
     size_t used = item.size < rest->size ? item.size + 1 : item.size;
     rest->bytes += used;
@@ -464,8 +462,7 @@ static struct slice next_item(struct slice *rest)
         item.bytes++;
         item.size--;
     }
-    while (item.size > 0 &&
-           (item.bytes[item.size - 1] == ' ' || item.bytes[item.size - 1] == '\t'))
+    while (item.size > 0 && (item.bytes[item.size - 1] == ' ' || item.bytes[item.size - 1] == '\t'))
         item.size--;
     return item;
 }

@@ -1,4 +1,5 @@
-/* What is asked: a request's JSON and headers become a checked draft of a job, or a problem that names the field. Pure. */
+/* What is asked: a request's JSON and headers become a checked draft of a job, or a problem that
+ * names the field. Pure. */
 #ifndef PENSTOCK_API_VALIDATE_H
 #define PENSTOCK_API_VALIDATE_H
 
@@ -39,7 +40,8 @@ MUST_CHECK int validate_job(const struct jdoc *doc, struct draft *draft, struct 
 /* A call of an OpenAI endpoint: text is the body of the job as a whole. */
 MUST_CHECK int validate_call(const struct jdoc *doc, struct slice text, enum job_endpoint endpoint,
                              struct draft *draft, struct problem *problem);
-/* Idempotency-Key: a quoted structured string or bare text. Also refuses a key that differs from the draft's field. */
+/* Idempotency-Key: a quoted structured string or bare text. Also refuses a key that differs from
+ * the draft's field. */
 MUST_CHECK int validate_idempotency_key(struct slice header, struct draft *draft,
                                         struct problem *problem);
 

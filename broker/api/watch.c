@@ -113,8 +113,8 @@ void timer_start(struct wheel *wheel, struct timer *timer)
     *head = timer;
 }
 
-/* A slot also holds timers of later rounds: those go back. The list is taken off first, so that a callback that
- * starts a timer for the same slot does not run it in this turn. */
+/* A slot also holds timers of later rounds: those go back. The list is taken off first, so that a
+ * callback that starts a timer for the same slot does not run it in this turn. */
 static void run_slot(struct wheel *wheel, unsigned slot, int64_t now_mono_ms)
 {
     struct timer *taken = wheel->slots[slot];

@@ -1,5 +1,6 @@
-/* Who waits for what: a table from job ids to the contexts that follow them, and a wheel of deadlines. Both are intrusive
- * and bounded by the number of connections. Know nothing of requests. */
+/* Who waits for what: a table from job ids to the contexts that follow them, and a wheel of
+ * deadlines. Both are intrusive and bounded by the number of connections. Know nothing of requests.
+ */
 #ifndef PENSTOCK_API_WATCH_H
 #define PENSTOCK_API_WATCH_H
 

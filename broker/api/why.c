@@ -29,7 +29,8 @@ static bool is_own(const struct queue_lane *lane, const struct job *job)
     return memcmp(lane->tenant, job->tenant, JOB_TENANT_SIZE) == 0;
 }
 
-/* Lanes of one tenant in one band are one lane per shard: shared over the lanes of the others by their depth. */
+/* Lanes of one tenant in one band are one lane per shard: shared over the lanes of the others by
+ * their depth. */
 int64_t why_position(const struct job *job, const struct queue_route *route)
 {
     double ahead = 0;

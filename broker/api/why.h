@@ -9,8 +9,8 @@
 /* census and fleet: NULL when nothing is known yet. */
 void why_explain(const struct job *job, const struct queue_census *census,
                  const struct fleet *fleet, int64_t now_ms, struct job_view *out);
-/* 1 is next; 0: not known. Jobs of better bands come first; inside the band the own tenant's older jobs, and of each other tenant
- * as many, because tenants take turns. */
+/* 1 is next; 0: not known. Jobs of better bands come first; inside the band the own tenant's older
+ * jobs, and of each other tenant as many, because tenants take turns. */
 int64_t why_position(const struct job *job, const struct queue_route *route);
 const struct queue_route *why_find_route(const struct queue_census *census, struct slice name);
 

@@ -1,9 +1,11 @@
-/* API keys: the keys file, in memory and on disk. The only door to it; written by `penstock keys`, read by brokers.
+/* API keys: the keys file, in memory and on disk. The only door to it; written by `penstock keys`,
+ * read by brokers.
  *
- * A key as its owner sees it: "pk_" id "_" secret check, where id is 10, secret 52 (256 random bits, the last
- * padded) and check 5 base32 characters; check is the first 25 bits of SHA-256 of what stands before it, so that a
- * mistyped or cut key is told apart from a wrong one without looking anything up. The file holds SHA-256(id, secret):
- * the id is the salt, and a slow hash would add nothing to a secret of 256 random bits but a way to burn our CPU. */
+ * A key as its owner sees it: "pk_" id "_" secret check, where id is 10, secret 52 (256 random
+ * bits, the last padded) and check 5 base32 characters; check is the first 25 bits of SHA-256 of
+ * what stands before it, so that a mistyped or cut key is told apart from a wrong one without
+ * looking anything up. The file holds SHA-256(id, secret): the id is the salt, and a slow hash
+ * would add nothing to a secret of 256 random bits but a way to burn our CPU. */
 #ifndef PENSTOCK_BASE_KEYS_H
 #define PENSTOCK_BASE_KEYS_H
 
@@ -24,7 +26,7 @@ enum {
 
 enum key_role { KEY_TENANT, KEY_ADMIN };
 
-struct key_limits { /* 0 = no limit */
+struct key_limits {    /* 0 = no limit */
     int64_t jobs_max;  /* live jobs of the tenant */
     int64_t bytes_max; /* bytes of live jobs of the tenant */
     int64_t requests_per_second;
@@ -46,7 +48,8 @@ struct keys;
 
 struct keys *keys_create(void); /* empty */
 void keys_destroy(struct keys *keys);
-/* ERR_NOT_FOUND when there is no file (why says so), ERR_INVALID with the place and reason, ERR_IO. */
+/* ERR_NOT_FOUND when there is no file (why says so), ERR_INVALID with the place and reason, ERR_IO.
+ */
 MUST_CHECK int keys_load(const char *path, struct keys **out, struct error_text *why);
 /* Writes a new file beside path (mode 0600), syncs it and renames it over path. ERR_IO. */
 MUST_CHECK int keys_save(const struct keys *keys, const char *path, struct error_text *why);
@@ -54,8 +57,8 @@ MUST_CHECK int keys_save(const struct keys *keys, const char *path, struct error
 unsigned keys_count(const struct keys *keys);
 const struct key *keys_at(const struct keys *keys, unsigned index);
 
-/* The key this text is the secret of, whatever its state. Compares in constant time and hashes also for unknown ids.
- * NULL: none. */
+/* The key this text is the secret of, whatever its state. Compares in constant time and hashes also
+ * for unknown ids. NULL: none. */
 const struct key *keys_find(const struct keys *keys, struct slice presented);
 /* Form and check characters only. */
 bool keys_is_well_formed(struct slice presented);

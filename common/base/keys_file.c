@@ -80,8 +80,8 @@ static const cyaml_schema_value_t file_value = {
 };
 
 /* libcyaml says what is wrong on several lines, the most useful first: they become one. */
-__attribute__((format(printf, 3, 0))) static void
-on_yaml_log(cyaml_log_t level, void *context, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void on_yaml_log(cyaml_log_t level, void *context,
+                                                              const char *format, va_list args)
 {
     struct error_text *text = context;
     size_t used = strlen(text->text);

@@ -44,8 +44,8 @@ int openai_put_model(struct buf *out, struct slice id, int64_t created_s, struct
     if (status == 0)
         status = json_put_string(out, id.bytes, id.size);
     if (status == 0)
-        status = buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":",
-                            (long long)created_s);
+        status = buf_printf(
+            out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":", (long long)created_s);
     if (status == 0)
         status = json_put_string(out, owned_by.bytes, owned_by.size);
     return status == 0 ? buf_append_char(out, '}') : status;

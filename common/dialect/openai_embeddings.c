@@ -1,4 +1,5 @@
-/* Vectors as base64: what the official SDKs ask for by default, also of upstreams that only know numbers. */
+/* Vectors as base64: what the official SDKs ask for by default, also of upstreams that only know
+ * numbers. */
 #include <stdint.h>
 #include <string.h>
 
@@ -27,13 +28,15 @@ static int put_base64(struct buf *out, const uint8_t *bytes, size_t size)
         if (left > 2)
             group |= bytes[i + 2];
         char text[4] = {digits[group >> 18], digits[group >> 12 & 63],
-                        left > 1 ? digits[group >> 6 & 63] : '=', left > 2 ? digits[group & 63] : '='};
+                        left > 1 ? digits[group >> 6 & 63] : '=',
+                        left > 2 ? digits[group & 63] : '='};
         status = buf_append(out, text, sizeof(text));
     }
     return status;
 }
 
-/* Twelve bytes (three floats) make sixteen characters, so pieces of that size need no padding between. */
+/* Twelve bytes (three floats) make sixteen characters, so pieces of that size need no padding
+ * between. */
 static int put_vector(struct buf *out, const struct jval *vector)
 {
     uint8_t bytes[12 * 64];
