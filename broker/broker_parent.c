@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -325,6 +326,7 @@ int broker_parent_run(const struct broker_arguments *arguments, const struct set
         return PROCESS_EXIT_SETUP;
     }
     parent.exit_code = open_all(&parent);
+    (void)malloc_trim(0); /* reading the settings took more than keeping them */
     if (parent.exit_code == 0)
         serve(&parent);
     free(parent.children);

@@ -149,7 +149,7 @@ void http_framing_add(struct http_framing *framing, struct slice name, struct sl
     }
 }
 
-void http_framing_end(struct http_framing *framing, struct slice version)
+void http_framing_end(struct http_framing *framing, struct slice version, size_t head_size)
 {
     bool is_1_0 = slice_is(version, "HTTP/1.0");
 
@@ -157,6 +157,8 @@ void http_framing_end(struct http_framing *framing, struct slice version)
         bool is_http = version.size == 8 && memcmp(version.bytes, "HTTP/", 5) == 0;
         refuse(framing, is_http ? 505 : 400, "this server speaks HTTP/1.1");
     }
+    if (head_size > HTTP_HEAD_MAX)
+        refuse(framing, 431, "the headers are longer than 16 KiB");
     if (!is_1_0 && framing->hosts_count == 0)
         refuse(framing, 400, "HTTP/1.1 needs a Host");
     if (framing->encodings_count > 0 && framing->lengths_count > 0)

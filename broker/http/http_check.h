@@ -30,8 +30,8 @@ struct http_framing {
 
 void http_framing_start(struct http_framing *framing);
 void http_framing_add(struct http_framing *framing, struct slice name, struct slice value);
-/* Once all headers were added: relations between them, and the version. */
-void http_framing_end(struct http_framing *framing, struct slice version);
+/* Once all headers were added: relations between them, their size together, and the version. */
+void http_framing_end(struct http_framing *framing, struct slice version, size_t head_size);
 
 /* Method and target. Sets where path (and query) begin in the target: past scheme and authority of
  * an absolute one, whose authority must be the Host. */
