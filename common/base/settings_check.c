@@ -215,6 +215,26 @@ static int check_upstream(const struct settings_source *source, const struct set
     return 0;
 }
 
+/* Keys whose feature does not exist yet: better refused than believed to work. */
+static int check_unbuilt(const struct settings_source *source, const struct settings *settings)
+{
+    static const char text[] = "is not supported yet";
+    char path[PATH_SIZE];
+
+    if (settings->trusted_proxies_count > 0)
+        return settings_refuse(source, "trusted_proxies", text);
+    if (*settings->blob.url != '\0')
+        return settings_refuse(source, "blob.url", text);
+    if (settings->blob.bytes_max > 0)
+        return settings_refuse(source, "blob.bytes_max", text);
+    for (unsigned i = 0; i < settings->upstreams_count; i++) {
+        (void)snprintf(path, sizeof path, "upstreams[%u].tokens_per_minute", i);
+        if (settings->upstreams[i].tokens_per_minute > 0)
+            return settings_refuse(source, path, text);
+    }
+    return 0;
+}
+
 int settings_check(const struct settings_source *source, struct settings *settings)
 {
     int status = check_addresses(source, settings);
@@ -225,7 +245,7 @@ int settings_check(const struct settings_source *source, struct settings *settin
         status = check_urls(source, settings);
     for (unsigned i = 0; status == 0 && i < settings->upstreams_count; i++)
         status = check_upstream(source, settings, i);
-    return status;
+    return status < 0 ? status : check_unbuilt(source, settings);
 }
 
 /* --- environment ---------------------------------------------------------------------------- */

@@ -128,9 +128,8 @@ static const char full[] =
     "listen: '[::1]:0'\n"
     "listen_metrics: \"\"\n"
     "public_url: https://q.example.org/penstock///\n"
-    "trusted_proxies: [10.0.0.0/8, \"::1\", 192.168.1.1]\n"
     "data_dir: /var/lib/penstock\n"
-    "blob: {url: s3://bucket/prefix, bytes_max: 1000000}\n"
+    "blob: {url: '', bytes_max: 0}\n"
     "queue: {routes_max: 5, jobs_max: 100, bytes_max: 200}\n"
     "redis:\n"
     "  url: redis://user:p@ss:w%40rd@h:6380/3\n"
@@ -156,7 +155,7 @@ static const char full[] =
     "    weight: 10\n"
     "    concurrency: 64\n"
     "    requests_per_minute: 500\n"
-    "    tokens_per_minute: 100000\n"
+    "    tokens_per_minute: 0\n"
     "    connect_timeout_ms: 1\n"
     "    first_byte_timeout_ms: 2\n"
     "    idle_timeout_ms: 3\n"
@@ -175,9 +174,7 @@ static void assert_is_full(const struct settings *settings)
     assert_string_equal(settings->listen, "[::1]:0");
     assert_string_equal(settings->listen_metrics, "");
     assert_string_equal(settings->public_url, "https://q.example.org/penstock");
-    assert_int_equal(settings->trusted_proxies_count, 3);
-    assert_string_equal(settings->trusted_proxies[1], "::1");
-    assert_int_equal(settings->blob.bytes_max, 1000000);
+    assert_int_equal(upstream->requests_per_minute, 500);
     assert_int_equal(settings->redis.durability, DURABILITY_REPLICA);
     assert_int_equal(settings->broker.body_bytes_max, 1073741824);
     assert_int_equal(settings->worker.processes, 3);
@@ -425,6 +422,18 @@ static void test_upstreams(void **state)
                             "concurrency: \"0\" is not auto or a whole number from 1 to 100000");
 }
 
+static void test_what_does_not_exist_yet_is_refused(void **state)
+{
+    (void)state;
+    assert_refused("trusted_proxies: [10.0.0.0/8, \"::1\", 192.168.1.1]\n",
+                   "p.yaml:1: trusted_proxies: is not supported yet");
+    assert_refused("blob: {url: 's3://bucket/prefix'}\n",
+                   "p.yaml:1: blob.url: is not supported yet");
+    assert_refused("blob: {bytes_max: 1}\n", "p.yaml:1: blob.bytes_max: is not supported yet");
+    assert_upstream_refused("name: a, base_url: http://h, tokens_per_minute: 1",
+                            "tokens_per_minute: is not supported yet");
+}
+
 static void test_too_many_upstreams(void **state)
 {
     struct buf text = {.size_max = 100000};
@@ -632,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_values_are_refused_with_their_place),
         cmocka_unit_test(test_addresses_and_urls),
         cmocka_unit_test(test_upstreams),
+        cmocka_unit_test(test_what_does_not_exist_yet_is_refused),
         cmocka_unit_test(test_too_many_upstreams),
         cmocka_unit_test_setup(test_environment_wins_over_the_file, setup),
         cmocka_unit_test_setup(test_environment_gpus, setup),
