@@ -1,15 +1,17 @@
 /* The queue over Redis: one verb, one function, one atomic step.
  *
- * A struct queue belongs to one libuv loop. It keeps one command connection and one subscription, reconnects by itself
- * for ever with full jitter, and puts a deadline on connecting and on every command. Nothing here blocks; no callback runs
- * before the call that took it has returned; every callback runs exactly once. Bytes passed in are borrowed for the
- * call (they are copied into the output buffer); bytes passed to callbacks are borrowed for the callback.
+ * A struct queue belongs to one libuv loop. It keeps one command connection and one subscription,
+ * reconnects by itself for ever with full jitter, and puts a deadline on connecting and on every
+ * command. Nothing here blocks; no callback runs before the call that took it has returned; every
+ * callback runs exactly once. Bytes passed in are borrowed for the call (they are copied into the
+ * output buffer); bytes passed to callbacks are borrowed for the callback.
  *
- * Status in callbacks: 0 done; ERR_OFFLINE / ERR_UNFIT / ERR_BUSY nothing was sent, nothing was written; ERR_UNKNOWN it was
- * sent and no answer came (a write may have happened); ERR_FULL the store refused for memory; ERR_PROTOCOL a bug.
+ * Status in callbacks: 0 done; ERR_OFFLINE / ERR_UNFIT / ERR_BUSY nothing was sent, nothing was
+ * written; ERR_UNKNOWN it was sent and no answer came (a write may have happened); ERR_FULL the
+ * store refused for memory; ERR_PROTOCOL a bug.
  *
- * Flushes go out at the end of the loop turn; while an earlier flush is unanswered, commands are gathered
- * (submits <= 1 ms or LIMIT_BATCH_IN, commits <= 2 ms or LIMIT_BATCH_OUT). */
+ * Flushes go out at the end of the loop turn; while an earlier flush is unanswered, commands are
+ * gathered (submits <= 1 ms or LIMIT_BATCH_IN, commits <= 2 ms or LIMIT_BATCH_OUT). */
 #ifndef PENSTOCK_QUEUE_QUEUE_H
 #define PENSTOCK_QUEUE_QUEUE_H
 
@@ -36,7 +38,8 @@ struct queue_options {
     bool must_subscribe; /* false for one-shot tools */
 };
 
-MUST_CHECK int queue_create(const struct queue_options *options, struct queue **out, struct error_text *why);
+MUST_CHECK int queue_create(const struct queue_options *options, struct queue **out,
+                            struct error_text *why);
 /* Ends with on_closed (memory is freed after it); pending callbacks run first with ERR_UNKNOWN. */
 void queue_close(struct queue *queue, void (*on_closed)(void *arg), void *arg);
 
@@ -58,21 +61,24 @@ int64_t queue_now_ms(const struct queue *queue);
 const char *queue_self_id(const struct queue *queue);
 /* All jobs without a key that are submitted within one flush go to one shard. */
 unsigned queue_shard_for_next(const struct queue *queue);
-unsigned queue_shard_for_key(const struct queue *queue, const char tenant[JOB_TENANT_SIZE], const uint8_t key_hash[32]);
+unsigned queue_shard_for_key(const struct queue *queue, const char tenant[JOB_TENANT_SIZE],
+                             const uint8_t key_hash[32]);
 
-/* ---- submit: (nothing) -> queued or scheduled -------------------------------------------------- */
+/* ---- submit: (nothing) -> queued or scheduled --------------------------------------------------
+ */
 
 struct queue_submit_result {
-    int status;        /* 0, or as above; ERR_CONFLICT: same key, other body; ERR_FULL: see reason */
+    int status; /* 0, or as above; ERR_CONFLICT: same key, other body; ERR_FULL: see reason */
     const char *reason; /* with ERR_FULL: "too_many_models", "queue_full", "store_full" */
-    bool is_replay;    /* id is the earlier job of the same idempotency key */
+    bool is_replay;     /* id is the earlier job of the same idempotency key */
     struct job_id id;
 };
 typedef void (*queue_submit_fn)(const struct queue_submit_result *result, void *arg);
 
-/* job: a full queued or scheduled (due_at_ms) job with payload; pieces are made here when it is larger than
- * LIMIT_INLINE_BYTES. key_hash (32 bytes, or NULL) names the idempotency key, body_hash what must be equal on a replay.
- * weight: the tenant's share. home is set from queue_self_id when hold is true. */
+/* job: a full queued or scheduled (due_at_ms) job with payload; pieces are made here when it is
+ * larger than LIMIT_INLINE_BYTES. key_hash (32 bytes, or NULL) names the idempotency key, body_hash
+ * what must be equal on a replay. weight: the tenant's share. home is set from queue_self_id when
+ * hold is true. */
 struct queue_submission {
     const struct job *job;
     const uint8_t *key_hash;
@@ -80,47 +86,68 @@ struct queue_submission {
     unsigned weight; /* 1.. */
     bool hold;
 };
-void queue_submit(struct queue *queue, const struct queue_submission *submission, queue_submit_fn on_submit, void *arg);
+void queue_submit(struct queue *queue, const struct queue_submission *submission,
+                  queue_submit_fn on_submit, void *arg);
 
-/* ---- reads --------------------------------------------------------------------------------------- */
+/* ---- reads
+ * --------------------------------------------------------------------------------------- */
 
-/* status ERR_NOT_FOUND, ERR_CORRUPT, ERR_NEWER besides the common ones. job is NULL unless status is 0. Attempts of live jobs
- * are filled in. With want_payload, payload is loaded whole (pieces joined) and its checksum verified. */
+/* status ERR_NOT_FOUND, ERR_CORRUPT, ERR_NEWER besides the common ones. job is NULL unless status
+ * is 0. Attempts of live jobs are filled in. With want_payload, payload is loaded whole (pieces
+ * joined) and its checksum verified. */
 typedef void (*queue_job_fn)(int status, const struct job *job, void *arg);
-void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, queue_job_fn on_job, void *arg);
+void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, queue_job_fn on_job,
+               void *arg);
+
+/* What a failed, cancelled or expired job was asked to do, for a retry: the job as it was before it
+ * ended, with payload = its request body. Kept as long as its result would be. ERR_NOT_FOUND: gone,
+ * forgotten, or never kept (succeeded). */
+void queue_get_request(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
 
 struct queue_list_query {
-    const char *tenant; /* JOB_TENANT_SIZE characters, or NULL = all tenants */
+    const char *tenant;  /* JOB_TENANT_SIZE characters, or NULL = all tenants */
     struct job_id after; /* core[0] == 0: from the newest */
     unsigned limit;      /* ids wanted, 1..1000 */
 };
-/* Newest first; next is the cursor to go on (core[0] == 0 at the end). The caller reads and filters the jobs. */
-typedef void (*queue_ids_fn)(int status, const struct job_id *ids, unsigned count, const struct job_id *next, void *arg);
-void queue_list(struct queue *queue, const struct queue_list_query *query, queue_ids_fn on_ids, void *arg);
+/* Newest first; next is the cursor to go on (core[0] == 0 at the end). The caller reads and filters
+ * the jobs. */
+typedef void (*queue_ids_fn)(int status, const struct job_id *ids, unsigned count,
+                             const struct job_id *next, void *arg);
+void queue_list(struct queue *queue, const struct queue_list_query *query, queue_ids_fn on_ids,
+                void *arg);
 
-/* ---- following --------------------------------------------------------------------------------------- */
+/* ---- following
+ * --------------------------------------------------------------------------------------- */
 
-/* Called for every change of a job that this process holds open or follows: the job as it is now (head, and
- * payload when it was small enough to be carried: job->payload.bytes may be NULL). After a reconnect it is called again for
- * each followed job. Sequence never goes back. */
+/* Called for every change of a job that this process holds open or follows: the job as it is now
+ * (head, and payload when it was small enough to be carried: job->payload.bytes may be NULL). After
+ * a reconnect it is called again for each followed job. Sequence never goes back. */
 typedef void (*queue_change_fn)(const struct job *job, void *arg);
 void queue_on_change(struct queue *queue, queue_change_fn on_change, void *arg);
-/* Registers this process for id and answers with its state now; refreshed until queue_unfollow. Counted: n follows
- * need n unfollows. Held submits are followed from the start (count 1) until queue_unfollow. */
+/* Registers this process for id and answers with its state now; refreshed until queue_unfollow.
+ * Counted from the call on, whatever its callback says: n follows need n unfollows. Held submits are
+ * followed the same way from the call of queue_submit (count 1, of the submitted id, also when they
+ * failed or were a replay). Changes may be told before the callback runs. */
 void queue_follow(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
 void queue_unfollow(struct queue *queue, const struct job_id *id);
-/* Recorded changes with sequence > after, oldest first, from the job's own history (kept only while followed);
- * is_complete false: history before the first one is gone. Called on_job for each, then once with job NULL. */
-void queue_history(struct queue *queue, const struct job_id *id, uint32_t after, queue_job_fn on_job, void *arg);
+/* Recorded changes with sequence > after, oldest first, from the job's own history (kept only while
+ * followed); is_complete false: history before the first one is gone. Called on_job for each, then
+ * once with job NULL. */
+void queue_history(struct queue *queue, const struct job_id *id, uint32_t after,
+                   queue_job_fn on_job, void *arg);
 
-/* ---- verbs on jobs ------------------------------------------------------------------------------------- */
+/* ---- verbs on jobs
+ * ------------------------------------------------------------------------------------- */
 
-/* cancel: queued, scheduled, blocked, running -> cancelled, at once; the worker is told. on_job gets the job afterwards;
- * ERR_STATE with the job when it had ended before. retry of ended jobs is a new submit by the caller. */
+/* cancel: queued, scheduled, blocked, running -> cancelled, at once; the worker is told. on_job
+ * gets the job afterwards; ERR_STATE with the job when it had ended before. retry of ended jobs is
+ * a new submit by the caller. */
 void queue_cancel(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
-/* Deletes body and result of an ended job; the record stays until its time. ERR_STATE while live. */
+/* Deletes body and result of an ended job; the record stays until its time. ERR_STATE while live.
+ */
 void queue_forget(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
 
-/* ---- worker side: see queue_worker.h; fleet and routes: see queue_fleet.h ------------------------ */
+/* ---- worker side: see queue_worker.h; fleet and routes: see queue_fleet.h
+ * ------------------------ */
 
 #endif

@@ -16,7 +16,7 @@ struct queue_lane {
 struct queue_route {
     struct slice name;
     bool is_paused;
-    int64_t waiting;    /* tickets, over all shards */
+    int64_t waiting;      /* tickets, over all shards */
     int64_t oldest_at_ms; /* 0 when none waits */
     /* totals since the store began */
     int64_t submitted, succeeded, failed, cancelled, expired, retried;
@@ -33,32 +33,40 @@ struct queue_census {
     int64_t live_bytes;
 };
 typedef void (*queue_census_fn)(const struct queue_census *census, void *arg);
-/* Every known route (<= routes_max). The caller caches: one call costs Redis about 10 us a shard and route. */
+/* Every known route (<= routes_max). The caller caches: one call costs Redis about 10 us a shard
+ * and route. */
 void queue_take_census(struct queue *queue, queue_census_fn on_census, void *arg);
 /* Live jobs and bytes of one tenant, summed over shards. */
 typedef void (*queue_tenant_fn)(int status, int64_t jobs, int64_t bytes, void *arg);
-void queue_tenant_usage(struct queue *queue, const char tenant[JOB_TENANT_SIZE], queue_tenant_fn on_usage, void *arg);
+void queue_tenant_usage(struct queue *queue, const char tenant[JOB_TENANT_SIZE],
+                        queue_tenant_fn on_usage, void *arg);
 
 typedef void (*queue_status_fn)(int status, void *arg);
-void queue_pause_route(struct queue *queue, struct slice route, bool paused, queue_status_fn on_done, void *arg);
-void queue_pause_upstream(struct queue *queue, struct slice name, bool paused, queue_status_fn on_done, void *arg);
+void queue_pause_route(struct queue *queue, struct slice route, bool paused,
+                       queue_status_fn on_done, void *arg);
+void queue_pause_upstream(struct queue *queue, struct slice name, bool paused,
+                          queue_status_fn on_done, void *arg);
 /* Names of paused upstreams. */
 typedef void (*queue_names_fn)(int status, const struct slice *names, unsigned count, void *arg);
 void queue_paused_upstreams(struct queue *queue, queue_names_fn on_names, void *arg);
 
-/* What a process says of itself: a JSON object (<= 64 KiB) that lives ttl_ms from the last publish. kind is "worker" or "broker". */
-void queue_publish(struct queue *queue, const char *kind, struct slice document, int64_t ttl_ms, queue_status_fn on_done, void *arg);
+/* What a process says of itself: a JSON object (<= 64 KiB) that lives ttl_ms from the last publish.
+ * kind is "worker" or "broker". */
+void queue_publish(struct queue *queue, const char *kind, struct slice document, int64_t ttl_ms,
+                   queue_status_fn on_done, void *arg);
 void queue_unpublish(struct queue *queue, const char *kind, queue_status_fn on_done, void *arg);
 /* All documents of a kind, <= 4096. */
 void queue_fleet(struct queue *queue, const char *kind, queue_names_fn on_documents, void *arg);
 
-/* Invariants for `penstock doctor`: walks all shards in bounded steps. Counts of violations by name. */
+/* Invariants for `penstock doctor`: walks all shards in bounded steps. Counts of violations by
+ * name. */
 struct queue_finding {
     const char *name; /* e.g. "lease_without_job" */
     int64_t count;
     char example[JOB_ID_TEXT_SIZE + 1];
 };
-typedef void (*queue_inspect_fn)(int status, const struct queue_finding *findings, unsigned count, void *arg);
+typedef void (*queue_inspect_fn)(int status, const struct queue_finding *findings, unsigned count,
+                                 void *arg);
 void queue_inspect(struct queue *queue, queue_inspect_fn on_findings, void *arg);
 
 #endif

@@ -1,6 +1,6 @@
-/* The worker's half of the queue: claim, renew, finish, fail, retry, release, recover and the sweeps.
- * Rules of queue.h hold. All writes are fenced by claim number and token: ERR_FENCED means the lease is gone, and
- * nothing was written. */
+/* The worker's half of the queue: claim, renew, finish, fail, retry, release, recover and the
+ * sweeps. Rules of queue.h hold. All writes are fenced by claim number and token: ERR_FENCED means
+ * the lease is gone, and nothing was written. */
 #ifndef PENSTOCK_QUEUE_QUEUE_WORKER_H
 #define PENSTOCK_QUEUE_QUEUE_WORKER_H
 
@@ -14,46 +14,52 @@ struct queue_room {
 struct queue_claim_request {
     const struct queue_room *rooms; /* <= LIMIT_CLAIM_ROUTES */
     unsigned rooms_count;
-    unsigned count_max;  /* over all routes, <= LIMIT_CLAIM_COUNT */
-    bool takes_suspect;  /* one suspect may come along */
-    bool wants_wake;     /* nothing found: remember us as idle */
+    unsigned count_max; /* over all routes, <= LIMIT_CLAIM_COUNT */
+    bool takes_suspect; /* one suspect may come along */
+    bool wants_wake;    /* nothing found: remember us as idle */
 };
 
 struct queue_claim_result {
     int status;
     const struct job *jobs; /* running now, payloads loaded (pieces joined), token and claim set */
     unsigned jobs_count;
-    const struct queue_room *waiting; /* routes with waiting jobs that were not asked for (room = band) */
+    const struct queue_room
+        *waiting; /* routes with waiting jobs that were not asked for (room = band) */
     unsigned waiting_count;
     bool has_more; /* asked routes still have jobs waiting */
 };
 typedef void (*queue_claim_fn)(const struct queue_claim_result *result, void *arg);
-/* One at a time per queue object (ERR_BUSY otherwise). Looks at the shards in turn. Corrupt records are failed here
- * with code corrupt_record after one re-read and do not appear. */
-void queue_claim(struct queue *queue, const struct queue_claim_request *request, queue_claim_fn on_claim, void *arg);
+/* One at a time per queue object (ERR_BUSY otherwise). Looks at the shards in turn. Corrupt records
+ * are failed here with code corrupt_record after one re-read and do not appear. */
+void queue_claim(struct queue *queue, const struct queue_claim_request *request,
+                 queue_claim_fn on_claim, void *arg);
 
 typedef void (*queue_done_fn)(int status, void *arg);
 
-/* running -> succeeded, failed or expired: job carries the final state, times, usage, error, attempts, and payload = the result
- * (stored in pieces when large). finish is for succeeded, fail for failed and expired. Batched per shard. While
- * Redis is away these wait inside (bounded: ERR_BUSY beyond 64 MiB) and are sent again with the same token: a commit that
- * was already applied answers 0. */
+/* running -> succeeded, failed or expired: job carries the final state, times, usage, error,
+ * attempts, and payload = the result (stored in pieces when large). finish is for succeeded, fail
+ * for failed and expired. Batched per shard. While Redis is away these wait inside (bounded:
+ * ERR_BUSY beyond 64 MiB) and are sent again with the same token: a commit that was already applied
+ * answers 0. */
 void queue_finish(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
 void queue_fail(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
 /* running -> scheduled at due_at_ms; attempt counts; this attempt is added to the job's list. */
-void queue_retry(struct queue *queue, const struct job *job, const struct job_attempt *attempt, int64_t due_at_ms,
-                 queue_done_fn on_done, void *arg);
-/* running -> queued, at the front of its list, nothing counted: drain, or a claim that cannot start. */
+void queue_retry(struct queue *queue, const struct job *job, const struct job_attempt *attempt,
+                 int64_t due_at_ms, queue_done_fn on_done, void *arg);
+/* running -> queued, at the front of its list, nothing counted: drain, or a claim that cannot
+ * start. */
 void queue_release(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
 
-/* Renews the leases of all jobs this process holds (the queue knows them from claims and commits); on_lost runs for
- * each whose lease is gone. Driven inside on a timer of lease_ms / 3. Registered once. */
+/* Renews the leases of all jobs this process holds (the queue knows them from claims and commits);
+ * on_lost runs for each whose lease is gone. Driven inside on a timer of lease_ms / 3. Registered
+ * once. */
 typedef void (*queue_lost_fn)(const struct job_id *id, unsigned claim, void *arg);
 void queue_on_lost(struct queue *queue, queue_lost_fn on_lost, void *arg);
 /* Boot-clock ms since the last successful renewal round (or claim); for self-fencing. */
 int64_t queue_lease_age_ms(const struct queue *queue);
 
-/* wake: jobs may be waiting; cancel: this job was cancelled, abort it (already recorded); control: pauses changed. */
+/* wake: jobs may be waiting; cancel: this job was cancelled, abort it (already recorded); control:
+ * pauses changed. */
 struct queue_worker_events {
     void (*on_wake)(void *arg);
     void (*on_cancel)(const struct job_id *id, unsigned claim, void *arg);
@@ -61,10 +67,12 @@ struct queue_worker_events {
     void *arg;
 };
 void queue_on_worker_events(struct queue *queue, const struct queue_worker_events *events);
-/* Starts the jittered <= 1 s sweep over all shards: tick of the logical clock, recover, promote, expire.
- * promoted or recovered jobs wake idle workers. */
+/* Starts the jittered <= 1 s sweep over all shards: tick of the logical clock, recover, promote,
+ * expire. promoted or recovered jobs wake idle workers. */
 void queue_sweep_start(struct queue *queue);
-/* Recovers the given tickets (members of the lease set, JOB_MEMBER_SIZE bytes each) of a dead child at once. */
-void queue_recover(struct queue *queue, const char *members, unsigned count, queue_done_fn on_done, void *arg);
+/* Recovers the given tickets (members of the lease set, JOB_MEMBER_SIZE bytes each) of a dead child
+ * at once. */
+void queue_recover(struct queue *queue, const char *members, unsigned count, queue_done_fn on_done,
+                   void *arg);
 
 #endif

@@ -1,0 +1,216 @@
+-- What the verbs share. One library, put together in the order: this file, the verbs, _register.lua; C puts a
+-- few constants in front (queue_functions.c). Every verb is one atomic step: it reads and checks everything, then
+-- writes what cannot fail. Bodies never pass through here, except results that are committed inline.
+--
+-- KEYS are the clocks "{s}:ck" of the shards a call touches; all other keys are built from their prefix "{s}:".
+-- Layout: docs/redis-keys.md. Record header and ticket: common/job/job_codec.h (offsets there from 0, here from 1).
+
+-- While a library is loaded nothing exists but redis.register_function: _register.lua sets these when a verb runs.
+local call, pack, unpack_bytes, band, bor, sub, byte, char, floor, min, max
+
+local verbs, verb_flags = {}, {}
+
+local HEADER = 104 -- bytes of the fixed header
+local READ = 111   -- last byte, from 0, of header and home
+local PIECES, FOLLOWED, SUSPECT, FORGOTTEN, HOME = 1, 2, 4, 8, 16
+local POISON, CANCELLED, EXPIRED = 1, 2, 3 -- verdicts
+local BAND = 1e15  -- distance of priority bands in a ring
+local QUANTUM = 8  -- tickets a lane gives before the next has its turn
+local LOW_SHARE = 19 -- claims of better bands after which the low band gets one
+local NO_TOKEN = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+-- schema, state, flags, claim, attempt, crashes, sequence, token, started, due: from byte 2
+local MUTABLE = '<Bc1BI2BBI4c16I6I6'
+-- what a change of state writes, from byte 3 (offset 2)
+local CHANGE = '<c1BI2BBI4'
+
+local IDLE, LIVE_ROUTES, LAST_SWEEP, SUSPECT_SHARDS = '{0}:idle', '{0}:rl', '{0}:sw', '{0}:sp'
+
+local function now_ms()
+  local time = call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+-- The clock of leases: follows Redis' clock, but never back and never more than 3 s a call, so that neither a
+-- jump nor an outage lets leases lapse.
+local function logical_ms(p, raw)
+  local stored = call('GET', p .. 'ck')
+  local logical = raw
+  if stored then
+    local last
+    last, logical = unpack_bytes('<I8I8', stored)
+    if last == raw then return logical end
+    logical = logical + max(0, min(3000, raw - last))
+  end
+  call('SET', p .. 'ck', pack('<I8I8', raw, logical))
+  return logical
+end
+
+local function prefixes(keys)
+  local list = {}
+  for i = 1, #keys do list[i] = sub(keys[i], 1, -3) end
+  return list
+end
+
+-- h: a header of at least 104 bytes
+local function head_size(h)
+  local meta, route = unpack_bytes('<I2I2', h, 69)
+  return HEADER + meta + route + (band(byte(h, 4), HOME) ~= 0 and 8 or 0)
+end
+
+local function live_bytes(h)
+  local payload, meta, route = unpack_bytes('<I4I2I2', h, 65)
+  return HEADER + payload + meta + route
+end
+
+local function route_of(record)
+  local from = HEADER + 1 + (band(byte(record, 4), HOME) ~= 0 and 8 or 0)
+  return sub(record, from, from + unpack_bytes('<I2', record, 71) - 1)
+end
+
+local function is_record(h)
+  return #h >= HEADER and byte(h, 1) == 80 and byte(h, 2) == 1
+end
+
+local function ticket_of(id, h, claim)
+  return '1' .. id .. sub(h, 99, 99) .. sub(h, 93, 98) .. sub(h, 89, 92) .. pack('<I2', claim)
+end
+
+local function lane_of(h)
+  return sub(h, 99, 99) .. sub(h, 93, 98)
+end
+
+-- Sums to be added to hashes at the end of a call: hash -> field -> amount.
+local function add(sums, hash, field, amount)
+  local fields = sums[hash]
+  if not fields then
+    fields = {}
+    sums[hash] = fields
+  end
+  fields[field] = (fields[field] or 0) + amount
+end
+
+local function add_live(sums, p, tenant, jobs, bytes)
+  local hash = p .. 'n'
+  add(sums, hash, 'j', jobs)
+  add(sums, hash, 'b', bytes)
+  add(sums, hash, 'j' .. tenant, jobs)
+  add(sums, hash, 'b' .. tenant, bytes)
+end
+
+local function write_sums(sums)
+  for hash, fields in pairs(sums) do
+    for field, amount in pairs(fields) do call('HINCRBY', hash, field, amount) end
+  end
+end
+
+-- Tells the broker that holds the job open and all followers. record: whole, or at least its head; large ones are
+-- announced by their head alone. sequence: of the change.
+local function tell(p, id, flags, sequence, record)
+  if #record > LIMIT_PUBLISH_BYTES then record = sub(record, 1, head_size(record)) end
+  local home = band(flags, HOME) ~= 0 and sub(record, HEADER + 1, HEADER + 8)
+  if home then call('PUBLISH', 'pk:b:' .. home, id .. record) end
+  if band(flags, FOLLOWED) == 0 then return end
+  for _, broker in ipairs(call('SMEMBERS', p .. 'f:' .. id)) do
+    if broker ~= home then call('PUBLISH', 'pk:b:' .. broker, id .. record) end
+  end
+  local history = p .. 'o:' .. id
+  redis.pcall('XADD', history, 'MAXLEN', HISTORY_ENTRIES, sequence .. '-0', 'r', record)
+  call('PEXPIRE', history, HISTORY_MS)
+end
+
+-- After a change in place: only followers hear of it, the broker that holds the job open waits for its end.
+local function tell_change(p, id, flags, sequence)
+  if band(flags, FOLLOWED) == 0 then return end
+  local key = p .. 'j:' .. id
+  local h = call('GETRANGE', key, 0, LIMIT_HEAD_READ - 1)
+  local size = head_size(h)
+  if size > #h then h = call('GETRANGE', key, 0, size - 1) end
+  tell(p, id, flags, sequence, sub(h, 1, size))
+end
+
+-- Wakes one idle child that went idle before `stamp` (nil: any). The child idle for longest comes first, so that a
+-- wake which reaches a child that cannot serve the route is handed on to each of the others once.
+local function wake(stamp)
+  for _ = 1, 8 do
+    local first = call('ZRANGE', IDLE, 0, 0, 'WITHSCORES')
+    if not first[1] or (stamp and tonumber(first[2]) > stamp) then return end
+    call('ZREM', IDLE, first[1])
+    if call('PUBLISH', 'pk:c:' .. first[1], 'w') > 0 then return end
+  end
+end
+
+-- Takes a route out of what is waiting in this shard.
+local function retire_route(p, route)
+  call('ZREM', p .. 'A', route)
+  if call('HINCRBY', LIVE_ROUTES, route, -1) <= 0 then call('HDEL', LIVE_ROUTES, route) end
+end
+
+-- Puts tickets into a lane (priority and tenant) of a route. A lane that was empty joins its band at the lowest
+-- score there: waiting for nothing earns no credit.
+local function push(p, route, lane, tickets, to_front)
+  local ring = p .. 'R:' .. route
+  call(to_front and 'LPUSH' or 'RPUSH', p .. 'q:' .. route .. ':' .. lane, unpack(tickets))
+  if call('ZSCORE', ring, lane) then return end
+  local priority = byte(lane) - 48
+  local floor_score = priority * BAND
+  local first = call('ZRANGEBYSCORE', ring, floor_score, '(' .. floor_score + BAND, 'WITHSCORES', 'LIMIT', 0, 1)
+  call('ZADD', ring, first[2] or floor_score, lane)
+  if call('ZCARD', ring) == 1 then call('HINCRBY', LIVE_ROUTES, route, 1) end
+  if call('SISMEMBER', p .. 'Z', route) == 0 then call('ZADD', p .. 'A', 'LT', priority, route) end
+end
+
+-- Ends a job that no worker holds any more: the record keeps its head, loses its payload and gets a time to live.
+-- Returns the new record.
+local function end_job(p, id, h, state, verdict, raw, sums)
+  local key = p .. 'j:' .. id
+  local _, _, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
+  local pieces = unpack_bytes('<I2', h, 63)
+  local head = call('GETRANGE', key, 0, head_size(h) - 1)
+  local ttl_ms = (unpack_bytes('<I4', h, 73) + LIMIT_RECORD_AFTER_RESULT_S) * 1000
+  local had_pieces = band(flags, PIECES) ~= 0
+  if had_pieces then flags = flags - PIECES end
+  sequence = sequence + 1
+  local record = sub(head, 1, 2) .. pack(CHANGE, state, flags, claim, attempt, crashes, sequence) .. sub(head, 13, 40) ..
+    char(verdict) .. sub(head, 42, 44) .. pack('<I6', raw) .. sub(head, 51, 62) .. '\0\0\0\0\0\0' ..
+    sub(head, 69, 84) .. '\0\0\0\0' .. sub(head, 89)
+  call('SET', key, record, 'PX', ttl_ms)
+  if had_pieces then
+    for n = 0, pieces - 1 do call('UNLINK', p .. 'b:' .. id .. ':' .. n) end
+  end
+  if attempt > 0 then call('PEXPIRE', p .. 't:' .. id, ttl_ms) end
+  add_live(sums, p, sub(h, 93, 98), -1, -live_bytes(h))
+  add(sums, p .. 'c:' .. route_of(record), state == 'C' and 'cancelled' or state == 'E' and 'expired' or 'failed', 1)
+  tell(p, id, flags, sequence, record)
+  return record
+end
+
+-- The route of a job whose header alone is at hand.
+local function stored_route(p, id, h)
+  local from = HEADER + (band(byte(h, 4), HOME) ~= 0 and 8 or 0)
+  return call('GETRANGE', p .. 'j:' .. id, from, from + unpack_bytes('<I2', h, 71) - 1)
+end
+
+-- Writes state and counters in place; the rest of the record stays.
+local function change(p, id, state, flags, claim, attempt, crashes, sequence)
+  call('SETRANGE', p .. 'j:' .. id, 2, pack(CHANGE, state, flags, claim, attempt, crashes, sequence))
+end
+
+-- queued, scheduled or running -> queued. h: the header as it is now.
+local function requeue(p, id, h, changes)
+  local _, _, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
+  local key = p .. 'j:' .. id
+  sequence = sequence + 1
+  flags = bor(flags, changes.flags or 0)
+  change(p, id, 'q', flags, claim, attempt, changes.crashes or crashes, sequence)
+  if changes.forgets_token then call('SETRANGE', key, 12, NO_TOKEN) end
+  local ticket = ticket_of(id, h, claim)
+  if band(flags, SUSPECT) ~= 0 then
+    call('RPUSH', p .. 'S', ticket)
+    call('SADD', SUSPECT_SHARDS, p)
+  else
+    local route = stored_route(p, id, h)
+    push(p, route, lane_of(h), {ticket}, changes.to_front)
+    call('ZADD', p .. 'M', 'XX', changes.raw, route)
+  end
+  tell_change(p, id, flags, sequence)
+end

@@ -1,0 +1,215 @@
+-- claim: queued -> running, for the routes that have room.
+--
+-- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, then route and room in
+-- pairs. Answers: ids one after the other; has more 0/1; hints: route, best band of waiting routes not asked for.
+-- The shards are looked at in the order of KEYS, better bands of all shards before worse ones.
+
+local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
+
+-- Starts the job of a ticket. True when it runs now.
+local function start(c, p, ticket)
+  local id = sub(ticket, 2, 35)
+  local key = p .. 'j:' .. id
+  local h = call('GETRANGE', key, 0, READ)
+  if #h < HEADER then return false end
+  local schema, state, flags, claim, attempt, crashes, sequence, _, started = unpack_bytes(MUTABLE, h, 2)
+  if schema ~= 1 then return nil end
+  if state ~= 'q' or sub(ticket, 47, 48) ~= sub(h, 5, 6) then return false end
+  local expires, _, size = unpack_bytes('<I6I2I4', h, 57)
+  if expires > 0 and expires <= c.raw then
+    end_job(p, id, h, 'E', EXPIRED, c.raw, c.sums)
+    return false
+  end
+  if started == 0 then started = c.raw end
+  claim, sequence = (claim + 1) % 65536, sequence + 1
+  call('SETRANGE', key, 2, pack('<c1BI2BBI4c16I6', 'r', flags, claim, attempt, crashes, sequence, c.token, started))
+  local leases = c.leases[p]
+  if not leases then
+    leases = {}
+    c.leases[p] = leases
+    c.score[p] = logical_ms(p, c.raw) + c.lease_ms
+  end
+  leases[#leases + 1] = c.score[p]
+  leases[#leases + 1] = sub(ticket, 1, 46) .. pack('<I2', claim) .. c.token
+  c.ids[#c.ids + 1] = id
+  c.left, c.bytes_left = c.left - 1, c.bytes_left - size
+  if band(flags, FOLLOWED) ~= 0 then c.followed[#c.followed + 1] = {p, id, flags, sequence} end
+  return true
+end
+
+-- Takes up to count tickets of a lane; returns how many started, and whether the lane is empty now.
+local function take(c, p, route, lane, count)
+  local key = p .. 'q:' .. route .. ':' .. lane
+  local tickets = call('LPOP', key, count)
+  if not tickets then return 0, true end
+  local started, newer = 0, {}
+  for i, ticket in ipairs(tickets) do
+    if c.bytes_left <= 0 then
+      for back = #tickets, i, -1 do call('LPUSH', key, tickets[back]) end
+      return started, false
+    end
+    local done = start(c, p, ticket)
+    if done then
+      started = started + 1
+    elseif done == nil then
+      newer[#newer + 1] = ticket
+    else
+      c.stale_left = c.stale_left - 1
+    end
+  end
+  -- A newer version wrote these: they are for newer workers.
+  if newer[1] then
+    call('RPUSH', key, unpack(newer))
+    c.stale_left = 0
+  end
+  return started, #tickets < count or call('EXISTS', key) == 0
+end
+
+local function advance(p, ring, lane, started, is_empty)
+  if is_empty then
+    call('ZREM', ring, lane)
+  elseif started > 0 then
+    local weight = tonumber(call('HGET', p .. 'w', sub(lane, 2)) or 1)
+    call('ZINCRBY', ring, started * 1000 / weight, lane)
+  end
+end
+
+-- Lanes of one band of a route, in ring order, until room or band is used up.
+local function drain_band(c, p, route, number, room)
+  local ring = p .. 'R:' .. route
+  local low, high = number * BAND, '(' .. (number + 1) * BAND
+  local low_key = p .. 'lo'
+  local credit -- claims since the low band had its turn; nil when nothing low waits
+  if number < 2 and call('ZRANGEBYSCORE', ring, 2 * BAND, '+inf', 'LIMIT', 0, 1)[1] then
+    credit = tonumber(call('HGET', low_key, route) or 0)
+  end
+  local had_credit = credit
+  while room > 0 and c.left > 0 and c.bytes_left > 0 and c.stale_left > 0 do
+    local from, to, count = low, high, min(room, c.left)
+    if credit and credit >= LOW_SHARE then from, to, count = 2 * BAND, '+inf', 1 end
+    local lanes = call('ZRANGEBYSCORE', ring, from, to, 'LIMIT', 0, 2)
+    if not lanes[1] then
+      if from == low then break end
+      credit = nil
+    else
+      if lanes[2] then count = min(count, QUANTUM) end
+      if credit and from == low then count = min(count, LOW_SHARE - credit) end
+      local started, is_empty = take(c, p, route, lanes[1], count)
+      advance(p, ring, lanes[1], started, is_empty)
+      room = room - started
+      if credit then credit = from == low and credit + started or credit - LOW_SHARE * started end
+    end
+  end
+  if had_credit and credit ~= had_credit then call('HSET', low_key, route, max(0, credit or 0)) end
+  return room
+end
+
+-- After a drain: the best band that still waits, or nil when nothing does.
+local function settle(p, route)
+  local first = call('ZRANGE', p .. 'R:' .. route, 0, 0)[1]
+  if not first then
+    retire_route(p, route)
+    call('HDEL', p .. 'lo', route)
+    return nil
+  end
+  local best = byte(first) - 48
+  call('ZADD', p .. 'A', 'XX', best, route)
+  return best
+end
+
+-- One suspect of a route with room.
+local function take_suspect(c, p, room)
+  for _, ticket in ipairs(call('LRANGE', p .. 'S', 0, 15)) do
+    local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), 0, HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
+    local route = #h >= HEADER and route_of(h)
+    if not route then
+      call('LREM', p .. 'S', 1, ticket)
+    elseif (room[route] or 0) > 0 and call('SISMEMBER', p .. 'Z', route) == 0 then
+      call('LREM', p .. 'S', 1, ticket)
+      if start(c, p, ticket) then
+        room[route] = room[route] - 1
+        return true
+      end
+    end
+  end
+  if call('EXISTS', p .. 'S') == 0 then call('SREM', SUSPECT_SHARDS, p) end
+  return false
+end
+
+-- What waits in a shard: asked routes into list, the others into hints.
+local function look(p, room, asked, list, hints)
+  local waiting = call('ZRANGE', p .. 'A', 0, 63, 'WITHSCORES')
+  for i = 1, #waiting, 2 do
+    local route, best = waiting[i], tonumber(waiting[i + 1])
+    if room[route] then
+      list[#list + 1] = {p = p, route = route, best = best}
+    else
+      local hint = hints[route]
+      if not hint or best < hint.best then hints[route] = {p = p, best = best} end
+    end
+  end
+  if #waiting < 128 then return end
+  -- More routes wait than one look shows: ask for ours by name.
+  local shown = {}
+  for i = 1, #waiting, 2 do shown[waiting[i]] = true end
+  for _, route in ipairs(asked) do
+    local best = not shown[route] and call('ZSCORE', p .. 'A', route)
+    if best then list[#list + 1] = {p = p, route = route, best = tonumber(best)} end
+  end
+end
+
+local function last_arrival(p, route)
+  return tonumber(call('ZSCORE', p .. 'M', route) or 0)
+end
+
+local function drain_all(c, room, list)
+  for number = 0, 2 do
+    for _, one in ipairs(list) do
+      if c.left <= 0 or c.bytes_left <= 0 or c.stale_left <= 0 then return end
+      if one.best == number and room[one.route] > 0 then
+        room[one.route] = drain_band(c, one.p, one.route, number, room[one.route])
+        one.best = settle(one.p, one.route)
+      end
+    end
+  end
+end
+
+function verbs.claim(keys, args)
+  local child, room, asked = args[1], {}, {}
+  local c = {token = args[2], raw = now_ms(), lease_ms = tonumber(args[3]), left = tonumber(args[4]), bytes_left = CLAIM_BYTES,
+             stale_left = STALE_MAX, ids = {}, leases = {}, score = {}, followed = {}, sums = {}}
+  for i = 7, #args, 2 do
+    room[args[i]] = tonumber(args[i + 1])
+    asked[#asked + 1] = args[i]
+  end
+  call('ZREM', IDLE, child)
+  local list, hints = {}, {}
+  for _, p in ipairs(prefixes(keys)) do look(p, room, asked, list, hints) end
+  if args[5] == '1' and c.left > 0 then
+    for _, p in ipairs(call('SMEMBERS', SUSPECT_SHARDS)) do
+      if take_suspect(c, p, room) then break end
+    end
+  end
+  drain_all(c, room, list)
+  for p, leases in pairs(c.leases) do call('ZADD', p .. 'L', unpack(leases)) end
+  write_sums(c.sums)
+  for _, one in ipairs(c.followed) do tell_change(unpack(one)) end
+
+  local has_more, stamp, named = false, 0, {}
+  for _, one in ipairs(list) do
+    if one.best then
+      has_more = true
+      stamp = max(stamp, last_arrival(one.p, one.route))
+    end
+  end
+  for route, hint in pairs(hints) do
+    if #named >= 2 * LIMIT_HINT_ROUTES then break end
+    named[#named + 1] = route
+    named[#named + 1] = tostring(hint.best)
+    stamp = max(stamp, last_arrival(hint.p, route))
+  end
+  -- What we cannot take or serve is offered to the children that went idle before it came: each once.
+  if stamp > 0 then wake(stamp) end
+  if #c.ids == 0 and args[6] == '1' then call('ZADD', IDLE, c.raw, child) end
+  return {table.concat(c.ids), has_more and 1 or 0, named}
+end

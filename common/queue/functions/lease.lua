@@ -1,0 +1,158 @@
+-- renew, recover, sweep: leases and everything that time does to jobs.
+
+-- renew: one argument a shard, its members one after the other; ARGV[1] is the lease in ms. Answers the members
+-- whose lease is gone, one string a shard.
+function verbs.renew(keys, args)
+  local raw, answer = now_ms(), {}
+  for i, p in ipairs(prefixes(keys)) do
+    local list, members = args[i + 1], {}
+    local score = logical_ms(p, raw) + tonumber(args[1])
+    local lost, renewed = {}, {}
+    for at = 1, #list, 64 do members[#members + 1] = sub(list, at, at + 63) end
+    local scores = #members > 0 and call('ZMSCORE', p .. 'L', unpack(members)) or {}
+    for n, member in ipairs(members) do
+      if scores[n] then
+        renewed[#renewed + 1] = score
+        renewed[#renewed + 1] = member
+      else
+        lost[#lost + 1] = member
+      end
+    end
+    if renewed[1] then call('ZADD', p .. 'L', 'XX', unpack(renewed)) end
+    answer[i] = table.concat(lost)
+  end
+  return answer
+end
+
+-- A lease whose process is gone: back to the queue, alone if this happened before, and at last failed as poison.
+local function recover_one(p, member, raw, sums)
+  if call('ZREM', p .. 'L', member) == 0 then return false end
+  local id = sub(member, 2, 35)
+  local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+  if not is_record(h) then return false end
+  local _, state, _, claim, _, crashes, _, token = unpack_bytes(MUTABLE, h, 2)
+  if state ~= 'r' or claim ~= unpack_bytes('<I2', member, 47) or token ~= sub(member, 49) then return false end
+  local expires = unpack_bytes('<I6', h, 57)
+  crashes = min(crashes + 1, 255)
+  h = sub(h, 1, 7) .. char(crashes) .. sub(h, 9)
+  if expires > 0 and expires <= raw then
+    end_job(p, id, h, 'E', EXPIRED, raw, sums)
+  elseif crashes >= LIMIT_CRASHES then
+    end_job(p, id, h, 'F', POISON, raw, sums)
+  else
+    -- Without its token the lost worker's late commit is fenced, whatever it is.
+    requeue(p, id, h, {raw = raw, to_front = true, crashes = crashes, forgets_token = true,
+                       flags = crashes >= LIMIT_CRASHES_SUSPECT and SUSPECT or 0})
+  end
+  return true
+end
+
+-- recover: members of dead children, one argument a shard. Answers how many were recovered.
+function verbs.recover(keys, args)
+  local raw, sums, count = now_ms(), {}, 0
+  for i, p in ipairs(prefixes(keys)) do
+    for at = 1, #args[i], 64 do
+      if recover_one(p, sub(args[i], at, at + 63), raw, sums) then count = count + 1 end
+    end
+  end
+  write_sums(sums)
+  if count > 0 then wake(nil) end
+  return count
+end
+
+local function promote(p, raw, sums, result)
+  for _, ticket in ipairs(call('ZRANGEBYSCORE', p .. 'D', '-inf', raw, 'LIMIT', 0, LIMIT_SWEEP)) do
+    local id = sub(ticket, 2, 35)
+    local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+    local is_ours = #h < HEADER or byte(h, 2) == 1
+    if is_ours then
+      call('ZREM', p .. 'D', ticket)
+    else
+      -- Of a newer version: out of the way for a second.
+      call('ZADD', p .. 'D', raw + 1000, ticket)
+    end
+    if is_ours and #h >= HEADER and sub(h, 3, 3) == 's' and sub(h, 5, 6) == sub(ticket, 47, 48) then
+      local expires = unpack_bytes('<I6', h, 57)
+      if expires > 0 and expires <= raw then
+        end_job(p, id, h, 'E', EXPIRED, raw, sums)
+      else
+        -- A retry had its turn before and goes to the front.
+        requeue(p, id, h, {raw = raw, to_front = byte(h, 7) > 0})
+      end
+      result.promoted = result.promoted + 1
+    end
+  end
+  local first = call('ZRANGE', p .. 'D', 0, 0, 'WITHSCORES')
+  if first[1] then result.due = min(result.due, max(0, tonumber(first[2]) - raw)) end
+end
+
+-- Moves the ids of minutes that come near from their lists into the sorted set; jobs that ended long ago are
+-- dropped here. Answers whether there is more to do.
+local function near_deadlines(p, raw)
+  local pointer, last = tonumber(call('GET', p .. 'yp')), floor(raw / 60000) + 1
+  if not pointer then return false end
+  local from, left = pointer, LIMIT_SWEEP
+  for _ = 1, 500 do
+    if pointer > last or left <= 0 then break end
+    local ids = call('LPOP', p .. 'y:' .. pointer, left)
+    if not ids then
+      pointer = pointer + 1
+    else
+      left = left - #ids
+      for _, id in ipairs(ids) do
+        local h = call('GETRANGE', p .. 'j:' .. id, 0, HEADER - 1)
+        if #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
+          call('ZADD', p .. 'Y', unpack_bytes('<I6', h, 57), id)
+        end
+      end
+    end
+  end
+  if pointer ~= from then call('SET', p .. 'yp', pointer) end
+  return pointer <= last
+end
+
+-- queued and scheduled jobs past their deadline. Running ones are their worker's, or recovery's.
+local function expire(p, raw, sums, result)
+  local due = call('ZRANGEBYSCORE', p .. 'Y', '-inf', raw, 'LIMIT', 0, LIMIT_SWEEP)
+  for _, id in ipairs(due) do
+    local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+    call('ZREM', p .. 'Y', id)
+    if is_record(h) then
+      local state = sub(h, 3, 3)
+      if state == 's' then call('ZREM', p .. 'D', ticket_of(id, h, unpack_bytes('<I2', h, 5))) end
+      if state == 'q' or state == 's' or state == 'b' then
+        end_job(p, id, h, 'E', EXPIRED, raw, sums)
+        result.expired = result.expired + 1
+      end
+    end
+  end
+  return #due == LIMIT_SWEEP
+end
+
+-- sweep: ARGV[1] is how old, in ms, somebody's last sweep must be, else only the clocks tick. Answers Redis' time, counts
+-- of recovered, promoted and expired jobs, ms until the next due job (-1: none), more to do 0/1.
+function verbs.sweep(keys, args)
+  local raw, sums, gap = now_ms(), {}, tonumber(args[1])
+  local result = {recovered = 0, promoted = 0, expired = 0, due = 1e12}
+  local shard, has_more = prefixes(keys), false
+  local last = tonumber(call('GET', LAST_SWEEP) or 0)
+  local is_full = raw - last >= gap or raw < last
+  if is_full then call('SET', LAST_SWEEP, raw) end
+  for _, p in ipairs(shard) do
+    local logical = logical_ms(p, raw)
+    if is_full then
+      local lapsed = call('ZRANGEBYSCORE', p .. 'L', '-inf', logical, 'LIMIT', 0, LIMIT_SWEEP)
+      for _, member in ipairs(lapsed) do
+        if recover_one(p, member, raw, sums) then result.recovered = result.recovered + 1 end
+      end
+      promote(p, raw, sums, result)
+      has_more = near_deadlines(p, raw) or has_more
+      has_more = expire(p, raw, sums, result) or has_more
+      has_more = has_more or #lapsed == LIMIT_SWEEP
+    end
+  end
+  write_sums(sums)
+  if result.recovered + result.promoted > 0 then wake(nil) end
+  return {raw, result.recovered, result.promoted, result.expired, result.due < 1e12 and result.due or -1,
+          (has_more or result.due == 0) and 1 or 0}
+end

@@ -1,0 +1,315 @@
+/* claim: one call over all shards, one MGET of the records, then what stands apart of them. */
+#include "common/queue/queue_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <hiredis/hiredis.h>
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "common/base/log.h"
+#include "common/base/text.h"
+
+struct claim {
+    struct queue_op op; /* of the call */
+    struct queue_op records_op;
+    queue_claim_fn on_claim;
+    void *arg;
+    uint8_t token[JOB_TOKEN_SIZE];
+    int64_t asked_boot_ms;
+    struct queue_load *loads;
+    bool was_read_again[LIMIT_CLAIM_COUNT];
+    unsigned count;
+    unsigned waiting; /* records not completed yet */
+    struct job *jobs;
+    unsigned jobs_count;
+    struct queue_room hints[LIMIT_HINT_ROUTES];
+    char hint_names[LIMIT_HINT_ROUTES][LIMIT_ROUTE_BYTES];
+    unsigned hints_count;
+    bool has_more;
+    bool is_current; /* was sent: no other claim starts before it is done */
+};
+
+/* A record that fails its checks twice is ended here. */
+struct read_again {
+    struct queue_op op;
+    struct claim *claim;
+    unsigned index;
+};
+
+static void claim_done(struct claim *claim, int status)
+{
+    struct queue *queue = claim->op.queue;
+    struct queue_claim_result result = {.status = status,
+                                        .jobs = claim->jobs,
+                                        .jobs_count = claim->jobs_count,
+                                        .waiting = claim->hints,
+                                        .waiting_count = claim->hints_count,
+                                        .has_more = claim->has_more};
+
+    if (claim->is_current)
+        queue->is_claiming = false;
+    claim->on_claim(&result, claim->arg);
+    for (unsigned i = 0; i < claim->count; i++)
+        queue_load_deinit(&claim->loads[i]);
+    free(claim->loads);
+    free(claim->jobs);
+    free(claim);
+}
+
+static void claim_step(struct claim *claim)
+{
+    if (claim->waiting > 0)
+        return;
+    claim->jobs = queue_alloc((claim->count ? claim->count : 1) * sizeof(*claim->jobs));
+    for (unsigned i = 0; i < claim->count; i++)
+        if (claim->loads[i].status == 0)
+            claim->jobs[claim->jobs_count++] = claim->loads[i].job;
+    claim_done(claim, 0);
+}
+
+/* ---- records that cannot be read
+ * ------------------------------------------------------------------- */
+
+static void on_failed_corrupt(int status, void *arg)
+{
+    (void)arg;
+    log_event(LOG_DEBUG, "corrupt_record_failed", LOG_I("status", status));
+}
+
+/* Ends a job whose record is broken. What the header says is taken as it is; route and meta may be
+ * what broke. */
+static void fail_corrupt(struct claim *claim, const struct queue_load *load, const char *bytes,
+                         size_t size)
+{
+    struct job job = {.id = load->id};
+    char head[JOB_HEADER_SIZE];
+
+    if (size < JOB_HEADER_SIZE || bytes[0] != 'P' || bytes[1] != JOB_SCHEMA)
+        return; /* nothing here to be failed: its lease lapses, and recovery drops it */
+    memcpy(head, bytes, sizeof(head));
+    job.claim = (unsigned char)head[4] | (unsigned)(unsigned char)head[5] << 8;
+    job.attempt = (unsigned char)head[6];
+    job.crashes = (unsigned char)head[7];
+    job.max_attempts = (unsigned char)head[99];
+    job.priority = head[98] == '0' ? JOB_HIGH : head[98] == '2' ? JOB_LOW : JOB_NORMAL;
+    memcpy(job.token, claim->token, JOB_TOKEN_SIZE);
+    memcpy(job.tenant, head + 92, JOB_TENANT_SIZE);
+    job.created_at_ms = job_id_at_ms(&load->id);
+    job.started_at_ms = job.finished_at_ms = queue_now_ms(claim->op.queue);
+    job.result_ttl_s = LIMIT_RECORD_AFTER_RESULT_S;
+    job.error_code = slice_of("corrupt_record");
+    job.error_message = slice_of("the stored record does not fit its checksum");
+    CHECK(job_state_from_letter('F', &job.state) == 0);
+    queue_fail(claim->op.queue, &job, on_failed_corrupt, NULL);
+}
+
+static void on_loaded(struct queue_load *load);
+
+static void on_read_again(struct queue_op *op, int status, const struct redisReply *reply)
+{
+    struct read_again *again = (struct read_again *)op;
+    struct claim *claim = again->claim;
+    struct queue_load *load = &claim->loads[again->index];
+
+    free(again);
+    if (status == 0 && reply->type == REDIS_REPLY_STRING) {
+        struct job_id id = load->id;
+
+        queue_load_deinit(load);
+        *load = (struct queue_load){.queue = claim->op.queue,
+                                    .id = id,
+                                    .wants_payload = true,
+                                    .on_loaded = on_loaded,
+                                    .arg = claim};
+        queue_load_start(load, reply->str, reply->len);
+        return;
+    }
+    claim->waiting--;
+    claim_step(claim);
+}
+
+static void read_again(struct claim *claim, unsigned index)
+{
+    struct read_again *again = queue_alloc(sizeof(*again));
+    struct queue_key key = queue_key_job(&claim->loads[index].id);
+    struct redis_link *link = claim->op.queue->commands;
+
+    claim->was_read_again[index] = true;
+    again->op.queue = claim->op.queue;
+    again->op.on_reply = on_read_again;
+    again->claim = claim;
+    again->index = index;
+    redis_link_begin(link, 2);
+    redis_link_text(link, "GET");
+    redis_link_argument(link, key.text, key.size);
+    redis_link_end(link, queue_on_reply, again);
+}
+
+static void on_loaded(struct queue_load *load)
+{
+    struct claim *claim = load->arg;
+    struct queue *queue = claim->op.queue;
+    unsigned index = (unsigned)(load - claim->loads);
+    const struct job *job = &load->job;
+
+    if (load->status == ERR_TOO_BIG)
+        load->status = ERR_CORRUPT;
+    if (load->status == ERR_CORRUPT && !claim->was_read_again[index] &&
+        queue_can_read(queue) == 0) {
+        read_again(claim, index);
+        return;
+    }
+    if (load->status == ERR_CORRUPT) {
+        fail_corrupt(claim, load, load->record.data, load->record.size);
+    } else if (load->status == 0 && (job->state != JOB_RUNNING ||
+                                     memcmp(job->token, claim->token, JOB_TOKEN_SIZE) != 0)) {
+        /* Cancelled or lost between the two answers. */
+        load->status = ERR_FENCED;
+    }
+    if (load->status == 0)
+        queue_lease_add(queue, job, claim->asked_boot_ms);
+    claim->waiting--;
+    claim_step(claim);
+}
+
+/* ---- the two answers
+ * --------------------------------------------------------------------------------- */
+
+static void on_records(struct queue_op *op, int status, const struct redisReply *reply)
+{
+    struct claim *claim = (struct claim *)((char *)op - offsetof(struct claim, records_op));
+
+    if (status == 0 && (reply->type != REDIS_REPLY_ARRAY || reply->elements != claim->count))
+        status = ERR_PROTOCOL;
+    if (status < 0) {
+        /* They run in our name and we do not know them: their leases lapse. */
+        claim->count = 0;
+        claim_done(claim, status);
+        return;
+    }
+    claim->waiting = claim->count + 1; /* one for this loop */
+    for (unsigned i = 0; i < claim->count; i++) {
+        const struct redisReply *one = reply->element[i];
+
+        if (one->type == REDIS_REPLY_STRING) {
+            queue_load_start(&claim->loads[i], one->str, one->len);
+        } else {
+            claim->loads[i].status = ERR_NOT_FOUND;
+            claim->waiting--;
+        }
+    }
+    claim->waiting--;
+    claim_step(claim);
+}
+
+static void ask_records(struct claim *claim)
+{
+    struct redis_link *link = claim->op.queue->commands;
+
+    claim->records_op.queue = claim->op.queue;
+    claim->records_op.on_reply = on_records;
+    redis_link_begin(link, 1 + claim->count);
+    redis_link_text(link, "MGET");
+    for (unsigned i = 0; i < claim->count; i++) {
+        struct queue_key key = queue_key_job(&claim->loads[i].id);
+        redis_link_argument(link, key.text, key.size);
+    }
+    redis_link_end(link, queue_on_reply, &claim->records_op);
+}
+
+static void read_hints(struct claim *claim, const struct redisReply *reply)
+{
+    for (size_t i = 0; i + 1 < reply->elements && claim->hints_count < LIMIT_HINT_ROUTES; i += 2) {
+        const struct redisReply *name = reply->element[i], *band = reply->element[i + 1];
+        int64_t number = 0;
+
+        if (name->type != REDIS_REPLY_STRING || name->len > LIMIT_ROUTE_BYTES ||
+            band->type != REDIS_REPLY_STRING ||
+            text_parse_i64(band->str, band->len, 0, JOB_PRIORITY_COUNT - 1, &number) < 0)
+            continue;
+        memcpy(claim->hint_names[claim->hints_count], name->str, name->len);
+        claim->hints[claim->hints_count] = (struct queue_room){
+            .route = {claim->hint_names[claim->hints_count], name->len}, .room = (unsigned)number};
+        claim->hints_count++;
+    }
+}
+
+static int read_answer(struct claim *claim, const struct redisReply *reply)
+{
+    const struct redisReply *ids;
+
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
+        reply->element[0]->type != REDIS_REPLY_STRING ||
+        reply->element[2]->type != REDIS_REPLY_ARRAY)
+        return ERR_PROTOCOL;
+    ids = reply->element[0];
+    if (ids->len % JOB_ID_CORE_SIZE != 0 || ids->len / JOB_ID_CORE_SIZE > LIMIT_CLAIM_COUNT)
+        return ERR_PROTOCOL;
+    claim->loads = queue_alloc((ids->len / JOB_ID_CORE_SIZE + 1) * sizeof(*claim->loads));
+    for (size_t at = 0; at < ids->len; at += JOB_ID_CORE_SIZE) {
+        struct queue_load *load = &claim->loads[claim->count];
+
+        *load = (struct queue_load){
+            .queue = claim->op.queue, .wants_payload = true, .on_loaded = on_loaded, .arg = claim};
+        if (job_id_parse_core((struct slice){ids->str + at, JOB_ID_CORE_SIZE}, &load->id) < 0)
+            return ERR_PROTOCOL;
+        claim->count++;
+    }
+    claim->has_more = reply->element[1]->integer != 0;
+    read_hints(claim, reply->element[2]);
+    return 0;
+}
+
+static void on_answer(struct queue_op *op, int status, const struct redisReply *reply)
+{
+    struct claim *claim = (struct claim *)op;
+
+    if (status == 0)
+        status = read_answer(claim, reply);
+    if (status < 0)
+        claim->count = 0;
+    if (claim->count > 0 && redis_link_is_up(op->queue->commands))
+        ask_records(claim);
+    else
+        claim_done(claim, status);
+}
+
+void queue_claim(struct queue *queue, const struct queue_claim_request *request,
+                 queue_claim_fn on_claim, void *arg)
+{
+    struct claim *claim = queue_alloc(sizeof(*claim));
+    unsigned count =
+        request->count_max < LIMIT_CLAIM_COUNT ? request->count_max : LIMIT_CLAIM_COUNT;
+    unsigned rooms =
+        request->rooms_count < LIMIT_CLAIM_ROUTES ? request->rooms_count : LIMIT_CLAIM_ROUTES;
+    int status = queue->is_claiming ? ERR_BUSY : queue_can_write(queue);
+
+    claim->op.queue = queue;
+    claim->op.on_reply = on_answer;
+    claim->on_claim = on_claim;
+    claim->arg = arg;
+    if (status < 0) {
+        queue_op_fail(queue, &claim->op, status);
+        return;
+    }
+    queue->is_claiming = claim->is_current = true;
+    claim->asked_boot_ms = clock_boot_ms();
+    memcpy(claim->token, queue->self_id, QUEUE_SELF_SIZE);
+    digest_random(claim->token + QUEUE_SELF_SIZE, JOB_TOKEN_SIZE - QUEUE_SELF_SIZE);
+    queue_call_begin_all(queue, VERB_CLAIM, queue->claim_shard, 6 + 2 * rooms);
+    queue->claim_shard = (queue->claim_shard + 1) % queue->shards;
+    redis_link_argument(queue->commands, queue->self_id, QUEUE_SELF_SIZE);
+    redis_link_argument(queue->commands, claim->token, JOB_TOKEN_SIZE);
+    redis_link_number(queue->commands, queue->lease_ms);
+    redis_link_number(queue->commands, count);
+    redis_link_text(queue->commands, request->takes_suspect ? "1" : "0");
+    redis_link_text(queue->commands, request->wants_wake ? "1" : "0");
+    for (unsigned i = 0; i < rooms; i++) {
+        redis_link_argument(queue->commands, request->rooms[i].route.bytes,
+                            request->rooms[i].route.size);
+        redis_link_number(queue->commands, request->rooms[i].room);
+    }
+    queue_call_end(queue, &claim->op);
+}

@@ -1,0 +1,214 @@
+/* Inside of struct queue, shared by queue*.c and by nobody else. */
+#ifndef PENSTOCK_QUEUE_QUEUE_PRIVATE_H
+#define PENSTOCK_QUEUE_QUEUE_PRIVATE_H
+
+#include <uv.h>
+
+#include "common/job/job_codec.h"
+#include "common/queue/queue.h"
+#include "common/queue/queue_fleet.h"
+#include "common/queue/queue_functions.h"
+#include "common/queue/queue_keys.h"
+#include "common/queue/queue_map.h"
+#include "common/queue/queue_worker.h"
+#include "common/queue/redis_link.h"
+
+enum {
+    QUEUE_SHARDS_MAX = 1024,
+    QUEUE_SELF_SIZE = 8,
+    QUEUE_HELD_BYTES_MAX = 64 << 20, /* commits that wait, and submits that are gathered, each */
+    QUEUE_FOLLOWED_MAX = 200000,
+    QUEUE_LEASES_MAX = 200000,
+    QUEUE_TENANTS_KNOWN = 256,
+};
+
+/* Something that waits for an answer. on_reply runs once for each command sent with it, or once by
+ * queue_op_fail. status: 0 with a reply that is no error; else reply is NULL or the error. */
+struct queue_op {
+    struct queue *queue;
+    struct queue_op *next;
+    void (*on_reply)(struct queue_op *op, int status, const struct redisReply *reply);
+    int status;
+};
+
+/* First-in first-out list of ops. */
+struct queue_ops {
+    struct queue_op *head, *tail;
+    unsigned count;
+    size_t bytes;
+};
+
+/* What is known of the Redis behind the connection. */
+struct queue_store {
+    bool is_fit; /* probed, functions there, identity as before */
+    bool is_probing;
+    bool is_strange; /* not the store we know: not even reads make sense */
+    bool uses_scripts;
+    bool is_nearly_full;
+    bool was_loaded; /* functions were loaded in this probe */
+    const char *reason;
+    char detail[256];
+    char note[128]; /* what could not be checked */
+    char id[33];
+    char version[32];
+    int64_t memory_used, memory_max;
+    int64_t claimable_mono_ms; /* last sweep that was answered */
+    int64_t probed_mono_ms;
+    int64_t clock_offset_ms; /* Redis' clock minus ours */
+    unsigned info_left;      /* answers the probe waits for */
+    int info_status;
+    struct buf info;
+};
+
+struct queue_gather {
+    struct queue_ops ops;
+    int64_t since_mono_ms; /* of the oldest */
+    unsigned flights;      /* unanswered flushes */
+    unsigned jobs_max;
+    int wait_ms;
+};
+
+struct queue {
+    struct uv_loop_s *loop;
+    struct redis_url url;
+    enum settings_durability durability;
+    unsigned shards;
+    int64_t routes_max, jobs_max, bytes_max;
+    int lease_ms;
+    bool must_subscribe;
+    char self_id[QUEUE_SELF_SIZE + 1];
+    struct queue_functions functions;
+    struct queue_key *clocks; /* one a shard: KEYS of the functions */
+
+    struct redis_link *commands;
+    struct redis_link *messages; /* NULL without must_subscribe */
+    bool is_listening;
+    unsigned links_open;
+    struct queue_store store;
+    struct queue_op sweep_op;
+    bool is_sweeping;
+    bool does_sweep; /* queue_sweep_start */
+    bool was_ready;
+    bool is_closing;
+    int64_t sweep_at_mono_ms;
+
+    uv_idle_t turn;    /* active: something is to be done at the end of this turn */
+    uv_timer_t second; /* probe, sweep, refresh */
+    uv_timer_t gathering;
+    uv_timer_t renewing;
+    unsigned handles_open;
+    struct queue_ops failed; /* callbacks that are due without an answer */
+
+    struct queue_gather submits;
+    unsigned next_shard;
+    char tenants_known[QUEUE_TENANTS_KNOWN][JOB_TENANT_SIZE];
+    unsigned tenants_known_count;
+
+    struct queue_gather commits[4]; /* finish, fail, retry, release */
+    size_t commit_bytes;            /* held in all of them, in flight too */
+    uint64_t commit_pause_until;    /* after a refusal */
+
+    struct queue_map followed;
+    unsigned refresh_part;
+    int64_t refresh_at_mono_ms;
+    queue_change_fn on_change;
+    void *on_change_arg;
+
+    struct queue_map leases;
+    bool is_claiming;
+    bool is_renewing;
+    int64_t renewed_boot_ms;
+    unsigned claim_shard; /* looked at first by the next claim */
+    queue_lost_fn on_lost;
+    void *on_lost_arg;
+    struct queue_worker_events events;
+
+    void (*on_health)(void *arg);
+    void *on_health_arg;
+    void (*on_closed)(void *arg);
+    void *on_closed_arg;
+};
+
+/* ---- queue.c ------------------------------------------------------------------------------------
+ */
+
+/* Memory for ops: small, so running out of it ends the process and leases bring the jobs back. */
+void *queue_alloc(size_t size);
+void queue_ops_push(struct queue_ops *ops, struct queue_op *op);
+struct queue_op *queue_ops_pop(struct queue_ops *ops);
+void queue_want_turn(struct queue *queue);
+void queue_want_turn_in(struct queue *queue, uint64_t ms);
+/* Calls op->on_reply(op, status, NULL) at the end of the turn. */
+void queue_op_fail(struct queue *queue, struct queue_op *op, int status);
+/* 0, or why nothing can be sent now. Reads go on while the store is unfit, as long as it is the one
+ * we know. */
+MUST_CHECK int queue_can_write(const struct queue *queue);
+MUST_CHECK int queue_can_read(const struct queue *queue);
+/* reply callback for redis_link: arg is a struct queue_op. */
+void queue_on_reply(int status, const struct redisReply *reply, void *arg);
+/* Meaning of an error reply; tells the store when it says something about it. */
+int queue_error_status(struct queue *queue, const struct redisReply *reply);
+
+/* A call of a function: begin, argument …, redis_link_end by queue_call_end. */
+void queue_call_begin(struct queue *queue, enum queue_verb verb, const unsigned *shards,
+                      unsigned shards_count, unsigned arguments);
+void queue_call_end(struct queue *queue, struct queue_op *op);
+/* The same for all shards, beginning with `first`. */
+void queue_call_begin_all(struct queue *queue, enum queue_verb verb, unsigned first,
+                          unsigned arguments);
+
+/* ---- queue_store.c
+ * -------------------------------------------------------------------------------- */
+
+void queue_store_on_up(struct queue *queue);
+void queue_store_on_down(struct queue *queue, const char *code, const char *why);
+void queue_store_suspect(struct queue *queue, const struct redisReply *reply);
+void queue_store_second(struct queue *queue, int64_t now_mono_ms);
+void queue_store_on_sweep(struct queue_op *op, int status, const struct redisReply *reply);
+void queue_health_changed(struct queue *queue);
+bool queue_is_ready(const struct queue *queue);
+
+/* ---- the others
+ * ------------------------------------------------------------------------------------- */
+
+void queue_sweep_send(struct queue *queue);
+void queue_sweep_done(struct queue *queue, const struct redisReply *reply);
+void queue_sweep_soon(struct queue *queue, int64_t in_ms);
+void queue_submit_flush(struct queue *queue);
+void queue_commit_flush(struct queue *queue);
+void queue_commit_close(struct queue *queue);
+void queue_follow_on_ready(struct queue *queue);
+void queue_follow_second(struct queue *queue);
+void queue_on_message(const struct redisReply *reply, void *arg);
+/* Held submits: the entry exists before the job does, so that no change is missed. */
+void queue_follow_held(struct queue *queue, const struct job_id *id);
+void queue_follow_held_done(struct queue *queue, const struct job_id *id, bool is_kept);
+void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed_boot_ms);
+void queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim);
+void queue_member_make(const struct job *job, char out[JOB_MEMBER_SIZE]);
+
+/* ---- queue_load.c
+ * ------------------------------------------------------------------------------------ */
+
+/* Completes a record into a job: checks it, reads attempts and pieces where they stand apart.
+ * on_loaded runs once, at once when nothing is missing; job is borrowed from load, which the caller
+ * frees. */
+struct queue_load {
+    struct queue *queue;
+    struct job_id id;
+    struct buf record;
+    struct buf attempts;
+    struct buf payload;
+    struct job job;
+    struct error_text why;
+    unsigned waiting;
+    int status;
+    bool wants_payload;
+    void (*on_loaded)(struct queue_load *load);
+    void *arg;
+};
+/* bytes: from the beginning of the record. */
+void queue_load_start(struct queue_load *load, const char *bytes, size_t size);
+void queue_load_deinit(struct queue_load *load);
+
+#endif
