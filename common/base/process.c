@@ -37,6 +37,8 @@ struct launch {
     int fds[PROCESS_FDS_MAX + 1];
     int death_signal;
     pid_t parent;
+    bool own_session;
+    int stdout_fd; /* 0: inherited */
 };
 
 static void launch_add_fd(struct launch *launch, const char *name, int fd)
@@ -100,6 +102,10 @@ NORETURN static void launch_run(const struct launch *launch)
         if (getppid() != launch->parent) /* it died before that took hold */
             _exit(PROCESS_EXIT_FAILED);
     }
+    if (launch->own_session)
+        (void)setsid();
+    if (launch->stdout_fd > 0 && dup2(launch->stdout_fd, STDOUT_FILENO) < 0)
+        _exit(EXIT_NO_EXEC);
     for (int number = 1; number < NSIG; number++)
         (void)signal(number, SIG_DFL);
     /* Everything here is close-on-exec already; this catches what a library opened without it. */
@@ -162,7 +168,9 @@ int process_spawn(const struct process_options *options, struct process *out,
 {
     struct launch launch = {.path = options->path ? options->path : "/proc/self/exe",
                             .death_signal = options->death_signal,
-                            .parent = getpid()};
+                            .parent = getpid(),
+                            .own_session = options->own_session,
+                            .stdout_fd = options->stdout_fd};
     struct process started = {.pidfd = -1, .ready_fd = -1};
     int ready[2] = {-1, -1};
     union { /* as above */

@@ -36,6 +36,8 @@ struct process_options {
     unsigned fds_count; /* <= PROCESS_FDS_MAX */
     int death_signal;   /* sent to the child when this parent dies; 0: none */
     bool wants_ready;   /* the child will write its ready byte */
+    bool own_session;   /* out of reach of our terminal: Ctrl-C there is for us alone to pass on */
+    int stdout_fd;      /* becomes the child's standard output; 0: it has ours */
 };
 
 struct process {
