@@ -218,6 +218,10 @@ static int refuse_document(const struct settings_source *source, const struct tr
     char full_path[512];
     char reason[256];
 
+    /* The plain structure was read already, so the syntax is fine: only memory is left to fail. */
+    if (error == CYAML_ERR_OOM || error == CYAML_ERR_LIBYAML_PARSER ||
+        error == CYAML_ERR_LIBYAML_PARSER_INIT)
+        return error_set(source->why, ERR_NOMEM, "%s: out of memory", source->file);
     join_names(trace, path, sizeof path);
     (void)snprintf(full_path, sizeof full_path, "%s", path);
     const char *got = strstr(trace->reason, "got event: ");
@@ -236,8 +240,8 @@ static int refuse_document(const struct settings_source *source, const struct tr
     /* libcyaml gives an unknown key the line where its section starts. */
     int node = yaml_doc_find(&source->doc, full_path);
     unsigned line = node >= 0 ? yaml_doc_at(&source->doc, (size_t)node)->line : 1;
-    return error_set(source->why, error == CYAML_ERR_OOM ? ERR_NOMEM : ERR_INVALID, "%s:%u: %s%s%s",
-                     source->file, line, path, path[0] != '\0' ? ": " : "", reason);
+    return error_set(source->why, ERR_INVALID, "%s:%u: %s%s%s", source->file, line, path,
+                     path[0] != '\0' ? ": " : "", reason);
 }
 
 int settings_raw_parse(const struct settings_source *source, const char *text, size_t size,
