@@ -63,6 +63,8 @@ static void on_complete(struct http_request *request, void *arg)
     int size = snprintf(text, sizeof text, "%.*s %.*s %zu %.*s", (int)method.size, method.bytes,
                         (int)path.size, path.bytes, body.size,
                         body.size < 100 ? (int)body.size : 100, body.bytes ? body.bytes : "");
+    if ((size_t)size >= sizeof text) /* a long path is cut */
+        size = sizeof text - 1;
     http_respond(request, &(struct http_reply){.status = 200,
                                                .content_type = "text/plain",
                                                .body = {text, (size_t)size}});
