@@ -41,6 +41,11 @@ struct queue_key queue_key_result_suffix(const struct job_id *id, unsigned claim
     return make("r:%s:%u:%u", id->core, claim, piece);
 }
 
+struct queue_key queue_key_request(const struct job_id *id)
+{
+    return make("{%u}:p:%s", job_id_shard(id), id->core);
+}
+
 struct queue_key queue_key_attempts(const struct job_id *id)
 {
     return make("{%u}:t:%s", job_id_shard(id), id->core);

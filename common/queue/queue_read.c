@@ -1,4 +1,4 @@
-/* get: one job as it stands. */
+/* get: one job as it stands. get_request: what an ended one was asked to do. */
 #include "common/queue/queue_private.h"
 
 #include <stdlib.h>
@@ -12,6 +12,7 @@ struct get {
     void *arg;
     size_t asked; /* bytes of the record, 0 = all */
     bool wants_payload;
+    bool wants_request; /* the record that stands aside since the job ended */
 };
 
 static void on_loaded(struct queue_load *load)
@@ -27,7 +28,8 @@ static void on_loaded(struct queue_load *load)
 static void ask(struct get *get)
 {
     struct redis_link *link = get->op.queue->commands;
-    struct queue_key key = queue_key_job(&get->id);
+    struct queue_key key =
+        get->wants_request ? queue_key_request(&get->id) : queue_key_job(&get->id);
 
     redis_link_begin(link, get->asked ? 4 : 2);
     redis_link_text(link, get->asked ? "GETRANGE" : "GET");
@@ -69,23 +71,36 @@ static void on_record(struct queue_op *op, int status, const struct redisReply *
     queue_load_start(load, reply->str, reply->len);
 }
 
-void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, queue_job_fn on_job,
-               void *arg)
+static void start(struct queue *queue, const struct get *question)
 {
     struct get *get = queue_alloc(sizeof(*get));
     int status = queue_can_read(queue);
 
+    *get = *question;
     get->op.queue = queue;
     get->op.on_reply = on_record;
-    get->id = *id;
-    get->on_job = on_job;
-    get->arg = arg;
-    get->wants_payload = want_payload;
-    get->asked = want_payload ? 0 : JOB_HEAD_READ_SIZE;
-    if (status == 0 && job_id_shard(id) >= queue->shards)
+    get->asked = get->wants_payload ? 0 : JOB_HEAD_READ_SIZE;
+    if (status == 0 && job_id_shard(&get->id) >= queue->shards)
         status = ERR_NOT_FOUND;
     if (status < 0)
         queue_op_fail(queue, &get->op, status);
     else
         ask(get);
+}
+
+void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, queue_job_fn on_job,
+               void *arg)
+{
+    const struct get question = {
+        .id = *id, .on_job = on_job, .arg = arg, .wants_payload = want_payload};
+
+    start(queue, &question);
+}
+
+void queue_get_request(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg)
+{
+    const struct get question = {
+        .id = *id, .on_job = on_job, .arg = arg, .wants_payload = true, .wants_request = true};
+
+    start(queue, &question);
 }

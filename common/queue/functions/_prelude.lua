@@ -159,24 +159,41 @@ local function push(p, route, lane, tickets, to_front)
   if call('SISMEMBER', p .. 'Z', route) == 0 then call('ZADD', p .. 'A', 'LT', priority, route) end
 end
 
+-- The record as it was before its job ended, with the request body, stands aside for as long as a result would be kept:
+-- whoever retries the job needs it. Renamed, not copied, so the body does not pass through here.
+local function keep_request(p, id, h)
+  local kept, ttl_ms = p .. 'p:' .. id, unpack_bytes('<I4', h, 73) * 1000
+  call('RENAME', p .. 'j:' .. id, kept)
+  call('PEXPIRE', kept, ttl_ms)
+  if band(byte(h, 4), PIECES) ~= 0 then
+    for n = 0, unpack_bytes('<I2', h, 63) - 1 do call('PEXPIRE', p .. 'b:' .. id .. ':' .. n, ttl_ms) end
+  end
+end
+
+local function drop_request(p, id)
+  local kept = p .. 'p:' .. id
+  local h = call('GETRANGE', kept, 0, READ)
+  if not is_record(h) then return end
+  if band(byte(h, 4), PIECES) ~= 0 then
+    for n = 0, unpack_bytes('<I2', h, 63) - 1 do call('UNLINK', p .. 'b:' .. id .. ':' .. n) end
+  end
+  call('UNLINK', kept)
+end
+
 -- Ends a job that no worker holds any more: the record keeps its head, loses its payload and gets a time to live.
 -- Returns the new record.
 local function end_job(p, id, h, state, verdict, raw, sums)
   local key = p .. 'j:' .. id
   local _, _, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
-  local pieces = unpack_bytes('<I2', h, 63)
   local head = call('GETRANGE', key, 0, head_size(h) - 1)
   local ttl_ms = (unpack_bytes('<I4', h, 73) + LIMIT_RECORD_AFTER_RESULT_S) * 1000
-  local had_pieces = band(flags, PIECES) ~= 0
-  if had_pieces then flags = flags - PIECES end
+  if band(flags, PIECES) ~= 0 then flags = flags - PIECES end
   sequence = sequence + 1
   local record = sub(head, 1, 2) .. pack(CHANGE, state, flags, claim, attempt, crashes, sequence) .. sub(head, 13, 40) ..
     char(verdict) .. sub(head, 42, 44) .. pack('<I6', raw) .. sub(head, 51, 62) .. '\0\0\0\0\0\0' ..
     sub(head, 69, 84) .. '\0\0\0\0' .. sub(head, 89)
+  keep_request(p, id, h)
   call('SET', key, record, 'PX', ttl_ms)
-  if had_pieces then
-    for n = 0, pieces - 1 do call('UNLINK', p .. 'b:' .. id .. ':' .. n) end
-  end
   if attempt > 0 then call('PEXPIRE', p .. 't:' .. id, ttl_ms) end
   add_live(sums, p, sub(h, 93, 98), -1, -live_bytes(h))
   add(sums, p .. 'c:' .. route_of(record), state == 'C' and 'cancelled' or state == 'E' and 'expired' or 'failed', 1)

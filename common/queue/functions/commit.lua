@@ -29,8 +29,9 @@ local function commit(keys, args, allowed)
       local new_flags = bor(byte(record, 4), band(flags, FOLLOWED + SUSPECT))
       sequence = sequence + 1
       record = sub(record, 1, 3) .. char(new_flags) .. sub(record, 5, 8) .. pack('<I4', sequence) .. sub(record, 13)
+      if next_state ~= 'S' then keep_request(p, id, h) end
       call('SET', key, record, 'PX', args[i + 2])
-      if band(flags, PIECES) ~= 0 then
+      if next_state == 'S' and band(flags, PIECES) ~= 0 then
         for n = 0, unpack_bytes('<I2', h, 63) - 1 do call('UNLINK', p .. 'b:' .. id .. ':' .. n) end
       end
       if attempt > 0 then call('UNLINK', p .. 't:' .. id) end

@@ -39,6 +39,7 @@ function verbs.forget(keys, args)
   if schema ~= 1 then return {'v', ''} end
   if string.find('qsbr', state, 1, true) then return {'l', head_of(key, h)} end
   if band(flags, FORGOTTEN) == 0 then
+    drop_request(p, id)
     local head = head_of(key, h)
     if band(flags, PIECES) ~= 0 then
       for n = 0, unpack_bytes('<I2', h, 63) - 1 do
