@@ -91,15 +91,12 @@ local function first_listed_minute(p, raw)
   return pointer
 end
 
-function verbs.submit(keys, args)
+-- First pass: what becomes of each job. Refused ones take their records back; nothing else is written.
+local function decide(args, shard, result)
   local routes_max, jobs_max, bytes_max, shards = unpack_bytes('<I4I8I8I2', args[1])
-  local shard, raw = prefixes(keys), now_ms()
-  local codes, earlier_ids, kept = {}, {}, {}
-  local seen, fresh = {}, {count = 0, routes = {}}
+  local seen, fresh, kept = {}, {count = 0, routes = {}}, {}
   local jobs, bytes = 0, 0
   if jobs_max > 0 or bytes_max > 0 then jobs, bytes = count_live(shards) end
-
-  -- First pass: decide.
   for i = 2, #args, 2 do
     local b, route = args[i], args[i + 1]
     local which, pieces, weight, due, expires, size, keep, hour = unpack_bytes('<BI2I2I6I6I4I4I4', b)
@@ -109,7 +106,7 @@ function verbs.submit(keys, args)
     if hash then body, earlier = find_earlier(p, hash, seen) end
     if earlier then
       code = body == sub(b, 132, 163) and 'r' or 'c'
-      earlier_ids[#earlier_ids + 1] = earlier
+      result[#result + 1] = earlier
     elseif routes_max > 0 and is_route_beyond(p, route, routes_max, fresh) then
       code = 'm'
     elseif (jobs_max > 0 and jobs + 1 > jobs_max) or (bytes_max > 0 and bytes + size > bytes_max) then
@@ -123,15 +120,31 @@ function verbs.submit(keys, args)
     else
       take_back(p, sub(b, 31, 64), pieces)
     end
-    codes[#codes + 1] = code
+    result[1] = result[1] .. code
   end
+  return kept, routes_max
+end
 
-  -- Second pass: write.
+-- When a job must end: in a list by minute, or among those that are near.
+local function note_deadline(job, id, raw, listed, deadlines)
+  local p, minute = job.p, floor(job.expires / 60000)
+  listed[p] = listed[p] or first_listed_minute(p, raw)
+  if minute < listed[p] then
+    call('ZADD', p .. 'Y', job.expires, id)
+  else
+    local deadline = group(deadlines, p .. minute, function() return {key = p .. 'y:' .. minute, ids = {}} end)
+    deadline.ids[#deadline.ids + 1] = id
+  end
+end
+
+function verbs.submit(keys, args)
+  local result, raw = {''}, now_ms()
+  local kept, routes_max = decide(args, prefixes(keys), result)
   local lanes, indexes, deadlines, sums, listed = {}, {}, {}, {}, {}
   local has_ready = false
   for _, job in ipairs(kept) do
     local p, b, ticket = job.p, job.b, sub(job.b, 30, 77)
-    local name = sub(ticket, 36, 42)
+    local id, name = sub(ticket, 2, 35), sub(ticket, 36, 42)
     local tenant = sub(name, 2)
     local lane = group(lanes, p .. name .. job.route, function()
       return {p = p, route = job.route, lane = name, weight = job.weight, tickets = {}, count = 0}
@@ -148,24 +161,13 @@ function verbs.submit(keys, args)
     end)
     index.ids[#index.ids + 1] = sub(b, 78, 99)
     index.keep = max(index.keep, job.keep)
-    if job.expires > 0 then
-      local minute = floor(job.expires / 60000)
-      listed[p] = listed[p] or first_listed_minute(p, raw)
-      if minute < listed[p] then
-        call('ZADD', p .. 'Y', job.expires, sub(ticket, 2, 35))
-      else
-        local deadline = group(deadlines, p .. minute, function() return {key = p .. 'y:' .. minute, ids = {}} end)
-        deadline.ids[#deadline.ids + 1] = sub(ticket, 2, 35)
-      end
-    end
-    if job.hash then
-      call('SET', p .. 'u:' .. job.hash, sub(b, 132, 163) .. sub(b, 31, 64), 'EX', LIMIT_IDEMPOTENCY_S)
-    end
+    if job.expires > 0 then note_deadline(job, id, raw, listed, deadlines) end
+    if job.hash then call('SET', p .. 'u:' .. job.hash, sub(b, 132, 163) .. id, 'EX', LIMIT_IDEMPOTENCY_S) end
     add_live(sums, p, tenant, 1, job.size)
   end
   write_lanes(lanes, raw, routes_max)
   write_indexes(indexes, deadlines)
   write_sums(sums)
   if has_ready then wake(nil) end
-  return {table.concat(codes), unpack(earlier_ids)}
+  return result
 end
