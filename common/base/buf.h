@@ -27,7 +27,7 @@ MUST_CHECK int buf_append(struct buf *buf, const void *bytes, size_t size);
 MUST_CHECK int buf_append_text(struct buf *buf, const char *text);
 MUST_CHECK int buf_append_char(struct buf *buf, char c);
 PRINTF_LIKE(2, 3) MUST_CHECK int buf_printf(struct buf *buf, const char *format, ...);
-MUST_CHECK int buf_vprintf(struct buf *buf, const char *format, va_list args);
+PRINTF_LIKE(2, 0) MUST_CHECK int buf_vprintf(struct buf *buf, const char *format, va_list args);
 /* Drops the first `size` bytes, moving the rest down. */
 void buf_consume(struct buf *buf, size_t size);
 /* Ownership of the bytes moves to the caller (free() them); the buffer is empty afterwards.

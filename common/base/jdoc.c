@@ -427,7 +427,11 @@ const struct jval *jval_at(const struct jval *array, size_t index)
 /* json-c asks for writable objects in calls that only cache a text inside; the tree is ours. */
 static struct json_object *writable(const struct jval *value)
 {
-    return (struct json_object *)(uintptr_t)value;
+    union {
+        const struct jval *borrowed;
+        struct json_object *object;
+    } both = {.borrowed = value};
+    return both.object;
 }
 
 const char *jval_string(const struct jval *value, size_t *out_size)

@@ -109,10 +109,63 @@ uint64_t log_dropped_count(void)
     return sink.dropped;
 }
 
+/* --- writing out --------------------------------------------------------------------------- */
+
+/* Bytes written, 0 when the sink takes none now, -1 when it is broken. */
+static ssize_t write_some(const char *bytes, size_t size)
+{
+    ssize_t count;
+
+    if (sink.is_socket) {
+        count = send(sink.fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        struct pollfd ready = {.fd = sink.fd, .events = POLLOUT};
+        if (poll(&ready, 1, 0) == 0)
+            return 0;
+        count = write(sink.fd, bytes, size);
+    }
+    if (count >= 0)
+        return count;
+    return errno == EAGAIN || errno == EINTR ? 0 : -1;
+}
+
+static unsigned count_lines(const char *bytes, size_t size)
+{
+    unsigned lines = 0;
+    for (size_t i = 0; i < size; i++)
+        lines += bytes[i] == '\n';
+    return lines;
+}
+
+/* Whether the ring is empty now. */
+static bool drain(void)
+{
+    while (sink.size > 0) {
+        size_t size = sink.size < WRITE_SIZE_MAX ? sink.size : WRITE_SIZE_MAX;
+        size = size < RING_SIZE - sink.head ? size : RING_SIZE - sink.head;
+        ssize_t count = write_some(sink.ring + sink.head, size);
+        if (count == 0)
+            return false;
+        if (count < 0) { /* nobody will ever read these */
+            sink.dropped += sink.lines;
+            sink.head = 0;
+            sink.size = 0;
+            sink.lines = 0;
+            return true;
+        }
+        sink.lines -= count_lines(sink.ring + sink.head, (size_t)count);
+        sink.head = (sink.head + (size_t)count) % RING_SIZE;
+        sink.size -= (size_t)count;
+    }
+    return true;
+}
+
+/* --- taking in ------------------------------------------------------------------------------ */
+
 static void ring_put(const char *bytes, size_t size)
 {
     if (size > RING_SIZE - sink.size || sink.lines >= RING_LINES_MAX)
-        (void)log_flush();
+        (void)drain();
     if (size > RING_SIZE - sink.size || sink.lines >= RING_LINES_MAX) {
         sink.dropped++;
         return;
@@ -132,7 +185,8 @@ static void put_event(enum log_level level, const char *event, const struct log_
 
     if (!sink.is_ready)
         log_init("penstock", sink.level, LOG_TEXT);
-    log_line_format(&line, &sink.style, clock_wall_ms(), level, event, fields, count);
+    const struct log_entry entry = {clock_wall_ms(), level, event, fields, count};
+    log_line_format(&line, &sink.style, &entry);
     ring_put(line.bytes, line.size);
 }
 
@@ -231,54 +285,9 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     put_event(level, event, fields, count);
 }
 
-/* --- writing out --------------------------------------------------------------------------- */
-
-/* Bytes written, 0 when the sink takes none now, -1 when it is broken. */
-static ssize_t write_some(const char *bytes, size_t size)
-{
-    ssize_t count;
-
-    if (sink.is_socket) {
-        count = send(sink.fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } else {
-        struct pollfd ready = {.fd = sink.fd, .events = POLLOUT};
-        if (poll(&ready, 1, 0) == 0)
-            return 0;
-        count = write(sink.fd, bytes, size);
-    }
-    if (count >= 0)
-        return count;
-    return errno == EAGAIN || errno == EINTR ? 0 : -1;
-}
-
-static unsigned count_lines(const char *bytes, size_t size)
-{
-    unsigned lines = 0;
-    for (size_t i = 0; i < size; i++)
-        lines += bytes[i] == '\n';
-    return lines;
-}
-
 bool log_flush(void)
 {
     if (sink.repeats_held > 0)
         repeats_check(clock_mono_ms());
-    while (sink.size > 0) {
-        size_t size = sink.size < WRITE_SIZE_MAX ? sink.size : WRITE_SIZE_MAX;
-        size = size < RING_SIZE - sink.head ? size : RING_SIZE - sink.head;
-        ssize_t count = write_some(sink.ring + sink.head, size);
-        if (count == 0)
-            return false;
-        if (count < 0) { /* nobody will ever read these */
-            sink.dropped += sink.lines;
-            sink.head = 0;
-            sink.size = 0;
-            sink.lines = 0;
-            return true;
-        }
-        sink.lines -= count_lines(sink.ring + sink.head, (size_t)count);
-        sink.head = (sink.head + (size_t)count) % RING_SIZE;
-        sink.size -= (size_t)count;
-    }
-    return true;
+    return drain();
 }

@@ -52,7 +52,7 @@ static size_t escape(const char *at, size_t sequence, char out[8])
     }
     if (c == '\n' || c == '\t' || c == '\r') {
         out[0] = '\\';
-        out[1] = c == '\n' ? 'n' : c == '\t' ? 't' : 'r';
+        out[1] = (char)(c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
         return 2;
     }
     if (c < 0x20 || c == 0x7f)
@@ -148,32 +148,30 @@ static void put_time(struct log_line *line, int64_t wall_ms)
     (void)put(line, text, (size_t)size < sizeof text ? (size_t)size : sizeof text - 1);
 }
 
-void log_line_format(struct log_line *out, const struct log_line_style *style, int64_t wall_ms,
-                     enum log_level level, const char *event, const struct log_field *fields,
-                     size_t count)
+void log_line_format(struct log_line *out, const struct log_line_style *style,
+                     const struct log_entry *entry)
 {
-    const struct log_field head[] = {LOG_S("level", level_name(level)),
-                                     LOG_S("process", style->process), LOG_I("pid", style->pid),
-                                     LOG_S("event", event)};
+    const char *level = level_name(entry->level);
+    const struct log_field head[] = {LOG_S("level", level), LOG_S("process", style->process),
+                                     LOG_I("pid", style->pid), LOG_S("event", entry->event)};
     char text[96];
     bool whole = true;
 
     out->size = 0;
     if (style->is_json) {
         put_end(out, "{\"time\":\"");
-        put_time(out, wall_ms);
+        put_time(out, entry->wall_ms);
         put_end(out, "\"");
         for (size_t i = 0; i < sizeof head / sizeof head[0]; i++)
             whole = put_field(out, true, &head[i]) && whole;
     } else {
-        put_time(out, wall_ms);
-        int size = snprintf(text, sizeof text, " %s %s[%ld] ", level_name(level), style->process,
-                            style->pid);
+        put_time(out, entry->wall_ms);
+        int size = snprintf(text, sizeof text, " %s %s[%ld] ", level, style->process, style->pid);
         (void)put(out, text, (size_t)size);
-        whole = put(out, event, strlen(event));
+        whole = put(out, entry->event, strlen(entry->event));
     }
-    for (size_t i = 0; whole && i < count; i++)
-        whole = put_field(out, style->is_json, &fields[i]);
+    for (size_t i = 0; whole && i < entry->count; i++)
+        whole = put_field(out, style->is_json, &entry->fields[i]);
     if (!whole)
         put_end(out, style->is_json ? ",\"truncated\":true" : " truncated=true");
     put_end(out, style->is_json ? "}\n" : "\n");

@@ -21,13 +21,20 @@ struct log_line_style {
     char process[LOG_PROCESS_SIZE];
 };
 
+struct log_entry {
+    int64_t wall_ms;
+    enum log_level level;
+    const char *event;
+    const struct log_field *fields;
+    size_t count;
+};
+
 /* Bytes of a text field. */
 size_t log_field_size(const struct log_field *field);
 /* Fields that do not fit are cut or left out, and the line says truncated=true. Control characters
  * are escaped and what is not UTF-8 is replaced, so a line is always one line and, as JSON, always
  * valid. */
-void log_line_format(struct log_line *out, const struct log_line_style *style, int64_t wall_ms,
-                     enum log_level level, const char *event, const struct log_field *fields,
-                     size_t count);
+void log_line_format(struct log_line *out, const struct log_line_style *style,
+                     const struct log_entry *entry);
 
 #endif

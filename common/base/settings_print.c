@@ -91,22 +91,6 @@ static int put_aliases(struct buf *out, const struct settings *settings)
     return status;
 }
 
-static int put_rows(struct buf *out, const char *base, const struct settings_row *rows,
-                    size_t count, const char *indent);
-
-static int put_upstreams(struct buf *out, const struct settings *settings)
-{
-    int status = settings->upstreams_count == 0 ? buf_append_text(out, " []") : 0;
-
-    for (unsigned i = 0; status == 0 && i < settings->upstreams_count; i++) {
-        status = buf_append_text(out, "\n  -");
-        if (status == 0)
-            status = put_rows(out, (const char *)&settings->upstreams[i], settings_upstream_rows,
-                              settings_upstream_rows_count, "    ");
-    }
-    return status;
-}
-
 /* Behind the "key:". */
 static int put_value(struct buf *out, const char *base, const struct settings_row *row)
 {
@@ -114,8 +98,6 @@ static int put_value(struct buf *out, const char *base, const struct settings_ro
 
     if (row->kind == SETTINGS_ALIASES)
         return put_aliases(out, (const struct settings *)(const void *)base);
-    if (row->kind == SETTINGS_UPSTREAMS)
-        return put_upstreams(out, (const struct settings *)(const void *)base);
     int status = buf_append_char(out, ' ');
     if (status < 0)
         return status;
@@ -163,6 +145,8 @@ static int put_rows(struct buf *out, const char *base, const struct settings_row
     for (size_t i = 0; status == 0 && i < count; i++) {
         const char *dot = strchr(rows[i].path, '.');
         size_t size = dot ? (size_t)(dot - rows[i].path) : 0;
+        if (rows[i].kind == SETTINGS_UPSTREAMS)
+            continue; /* stands at the end */
         bool is_new = size != section_size || strncmp(section, rows[i].path, size) != 0;
 
         if (dot && is_new)
@@ -178,11 +162,27 @@ static int put_rows(struct buf *out, const char *base, const struct settings_row
     return status;
 }
 
+static int put_upstreams(struct buf *out, const struct settings *settings)
+{
+    int status =
+        buf_append_text(out, settings->upstreams_count == 0 ? "\nupstreams: []" : "\nupstreams:");
+
+    for (unsigned i = 0; status == 0 && i < settings->upstreams_count; i++) {
+        status = buf_append_text(out, "\n  -");
+        if (status == 0)
+            status = put_rows(out, (const char *)&settings->upstreams[i], settings_upstream_rows,
+                              settings_upstream_rows_count, "    ");
+    }
+    return status;
+}
+
 int settings_print(const struct settings *settings, struct buf *out)
 {
     int status = buf_append_text(out, "# All settings as they are in effect.");
 
     if (status == 0)
         status = put_rows(out, (const char *)settings, settings_rows, settings_rows_count, "");
+    if (status == 0)
+        status = put_upstreams(out, settings);
     return status < 0 ? status : buf_append_char(out, '\n');
 }

@@ -191,7 +191,7 @@ static int read_gpus(const struct reading *reading, const struct settings_row *r
     return status;
 }
 
-/* --- lists, aliases, upstreams -------------------------------------------------------------- */
+/* --- lists and aliases -------------------------------------------------------------- */
 
 static int read_list(const struct reading *reading, const struct settings_row *row, size_t index)
 {
@@ -262,30 +262,6 @@ static int read_aliases(const struct settings_source *source, struct settings *s
     return 0;
 }
 
-static int read_rows(const struct reading *reading, const struct settings_row *rows, size_t count);
-
-static int read_upstreams(const struct reading *reading, struct settings *settings)
-{
-    unsigned count = reading->raw ? reading->raw->upstreams_count : 0;
-
-    if (count == 0)
-        return 0;
-    settings->upstreams = calloc(count, sizeof *settings->upstreams);
-    if (!settings->upstreams)
-        return refuse_memory(reading->source);
-    for (unsigned i = 0; i < count; i++) {
-        char prefix[32];
-        (void)snprintf(prefix, sizeof prefix, "upstreams[%u].", i);
-        settings->upstreams_count = i + 1;
-        const struct reading entry = {reading->source, &reading->raw->upstreams[i],
-                                      (char *)&settings->upstreams[i], prefix};
-        int status = read_rows(&entry, settings_upstream_rows, settings_upstream_rows_count);
-        if (status < 0)
-            return status;
-    }
-    return 0;
-}
-
 /* --- rows ----------------------------------------------------------------------------------- */
 
 static int read_value(const struct reading *reading, const struct settings_row *row,
@@ -296,6 +272,7 @@ static int read_value(const struct reading *reading, const struct settings_row *
     int place = 0;
     int status;
 
+    CHECK(row->kind < SETTINGS_LIST); /* the kinds from there on have no single value */
     switch (row->kind) {
     case SETTINGS_TEXT:
         return read_text(reading, row, text, out);
@@ -331,7 +308,6 @@ static int read_value(const struct reading *reading, const struct settings_row *
     case SETTINGS_UPSTREAMS:
         break;
     }
-    CHECK(!"a row of this kind has no single value");
     return ERR_STATE;
 }
 
@@ -345,7 +321,7 @@ static int read_row(const struct reading *reading, const struct settings_row *ro
     case SETTINGS_ALIASES:
         return read_aliases(reading->source, (struct settings *)(void *)reading->base);
     case SETTINGS_UPSTREAMS:
-        return read_upstreams(reading, (struct settings *)(void *)reading->base);
+        return 0; /* after all others, by its own table */
     case SETTINGS_TEXT:
     case SETTINGS_WORD:
     case SETTINGS_CHOICE:
@@ -375,9 +351,33 @@ static int read_rows(const struct reading *reading, const struct settings_row *r
     return 0;
 }
 
+static int read_upstreams(const struct settings_source *source, const struct settings_raw *raw,
+                          struct settings *settings)
+{
+    unsigned count = raw ? raw->upstreams_count : 0;
+
+    if (count == 0)
+        return 0;
+    settings->upstreams = calloc(count, sizeof *settings->upstreams);
+    if (!settings->upstreams)
+        return refuse_memory(source);
+    for (unsigned i = 0; i < count; i++) {
+        char prefix[32];
+        (void)snprintf(prefix, sizeof prefix, "upstreams[%u].", i);
+        settings->upstreams_count = i + 1;
+        const struct reading entry = {source, &raw->upstreams[i], (char *)&settings->upstreams[i],
+                                      prefix};
+        int status = read_rows(&entry, settings_upstream_rows, settings_upstream_rows_count);
+        if (status < 0)
+            return status;
+    }
+    return 0;
+}
+
 int settings_read(const struct settings_source *source, const struct settings_raw *raw,
                   struct settings *settings)
 {
     const struct reading reading = {source, raw, (char *)settings, ""};
-    return read_rows(&reading, settings_rows, settings_rows_count);
+    int status = read_rows(&reading, settings_rows, settings_rows_count);
+    return status < 0 ? status : read_upstreams(source, raw, settings);
 }

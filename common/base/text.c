@@ -136,10 +136,10 @@ int text_parse_size(const char *text, size_t size, int64_t max, int64_t *out_byt
             unit = 1024;
             break;
         case 'M':
-            unit = 1024 * 1024;
+            unit = INT64_C(1024) * 1024;
             break;
         case 'G':
-            unit = 1024 * 1024 * 1024;
+            unit = INT64_C(1024) * 1024 * 1024;
             break;
         default:
             return ERR_INVALID;

@@ -24,7 +24,8 @@ static const struct log_line_style json_style = {.is_json = true, .pid = 1234, .
 static const char *format(struct log_line *line, const struct log_line_style *style,
                           const struct log_field *fields, size_t count)
 {
-    log_line_format(line, style, 1795228660123, LOG_INFO, "job_finished", fields, count);
+    const struct log_entry entry = {1795228660123, LOG_INFO, "job_finished", fields, count};
+    log_line_format(line, style, &entry);
     assert_true(line->size > 0 && line->size < sizeof line->bytes);
     assert_int_equal(line->bytes[line->size - 1], '\n');
     line->bytes[line->size] = '\0';
