@@ -45,8 +45,7 @@ struct broker {
     bool is_shut_down;    /* held requests were told */
 };
 
-/* ---- stopping: server, then metrics, then queue, then our own handles
- * --------------------------------- */
+/* ---- stopping: server, then metrics, then queue, then our own handles ---- */
 
 static void close_handles(struct broker *broker)
 {
@@ -118,8 +117,7 @@ static void check_stop(struct broker *broker)
     _exit(PROCESS_EXIT_FAILED);
 }
 
-/* ---- events
- * ------------------------------------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------- */
 
 static void reload(struct broker *broker)
 {
@@ -169,8 +167,7 @@ static void on_prepare(uv_prepare_t *handle)
     (void)log_flush();
 }
 
-/* ---- starting
- * ----------------------------------------------------------------------------------------- */
+/* ---- starting ------------------------------------------------------------ */
 
 static void start_handles(struct broker *broker)
 {

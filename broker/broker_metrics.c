@@ -47,8 +47,7 @@ struct broker_metrics {
     void *on_stopped_arg;
 };
 
-/* ---- GET /metrics
- * ------------------------------------------------------------------------------------- */
+/* ---- GET /metrics -------------------------------------------------------- */
 
 static void respond_text(struct http_request *request, int status, const char *text)
 {
@@ -181,8 +180,7 @@ static void on_gone(struct http_request *request, bool was_answered, void *arg)
         scrape->request = NULL;
 }
 
-/* ---- the fleet document
- * ------------------------------------------------------------------------------- */
+/* ---- the fleet document -------------------------------------------------- */
 
 /* Second number of /proc/self/statm, in pages. */
 static int64_t read_rss_bytes(void)
@@ -270,9 +268,7 @@ void broker_metrics_tick(struct broker_metrics *metrics, double late_ms)
     metrics_gauge_set(METRIC_HTTP_HELD, server ? http_server_held(server) : 0);
 }
 
-/* ---- life
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- life ---------------------------------------------------------------- */
 
 int broker_metrics_create(const struct broker_metrics_options *options, struct broker_metrics **out,
                           struct error_text *why)

@@ -158,8 +158,7 @@ void http_connections_cut_all(struct http_server *server, bool only_idle)
     }
 }
 
-/* ---- hang-ups
- * --------------------------------------------------------------------------------------- */
+/* ---- hang-ups ------------------------------------------------------------ */
 
 /* Suspended sockets are out of libmicrohttpd's sight. Walked backwards: cutting one fills its place
  * from the end. */
@@ -177,8 +176,7 @@ static void look_for_hangups(struct http_server *server)
     }
 }
 
-/* ---- deadlines
- * -------------------------------------------------------------------------------------- */
+/* ---- deadlines ----------------------------------------------------------- */
 
 static void refuse_slow_header(struct http_connection *connection)
 {

@@ -96,8 +96,7 @@ void *http_request_open(void *arg, const char *target, struct MHD_Connection *mh
     return request;
 }
 
-/* ---- the head
- * --------------------------------------------------------------------------------------- */
+/* ---- the head ------------------------------------------------------------ */
 
 struct head_scan {
     struct http_framing *framing;
@@ -178,8 +177,7 @@ static enum MHD_Result refuse_head(struct http_request *request)
     return answer_now(request);
 }
 
-/* ---- bodies
- * ------------------------------------------------------------------------------------------- */
+/* ---- bodies -------------------------------------------------------------- */
 
 static void start_body(struct http_request *request, enum http_phase phase)
 {
@@ -279,8 +277,7 @@ static enum MHD_Result take_body(struct http_request *request, const char *bytes
     return MHD_YES;
 }
 
-/* ---- the access handler
- * ----------------------------------------------------------------------------- */
+/* ---- the access handler -------------------------------------------------- */
 
 static enum MHD_Result take_headers(struct http_request *request, const char *method,
                                     const char *version)
@@ -379,8 +376,7 @@ void http_request_completed(void *arg, struct MHD_Connection *mhd, void **contex
     release(request);
 }
 
-/* ---- what handlers ask
- * ---------------------------------------------------------------------------- */
+/* ---- what handlers ask --------------------------------------------------- */
 
 void http_request_want_body(struct http_request *request, size_t size_max)
 {

@@ -38,8 +38,7 @@ static void free_body(const struct http_reply *reply)
         reply->body_free(body.out);
 }
 
-/* ---- past libmicrohttpd
- * ------------------------------------------------------------------------------- */
+/* ---- past libmicrohttpd -------------------------------------------------- */
 
 static int format_raw(struct buf *out, const struct http_reply *reply, bool with_body)
 {
@@ -102,8 +101,7 @@ static bool must_send_raw(const struct http_request *request)
     return left < 0 || left > HTTP_DISCARD_BYTES;
 }
 
-/* ---- through libmicrohttpd
- * ---------------------------------------------------------------------------- */
+/* ---- through libmicrohttpd ----------------------------------------------- */
 
 static void add_headers(struct MHD_Response *response, const struct http_reply *reply)
 {
@@ -218,8 +216,7 @@ void http_response_problem(struct http_request *request, int status, const char 
                                                .must_close = true});
 }
 
-/* ---- streams
- * -------------------------------------------------------------------------------------------- */
+/* ---- streams ------------------------------------------------------------- */
 
 void http_stream_offer(struct http_request *request, struct MHD_Response *response,
                        const struct http_reply *head)

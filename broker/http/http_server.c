@@ -76,8 +76,7 @@ static void on_mhd(uv_poll_t *handle, int status, int events)
     server->is_due = true; /* on_check comes in this same turn */
 }
 
-/* ---- accepting
- * ------------------------------------------------------------------------------------ */
+/* ---- accepting ----------------------------------------------------------- */
 
 static void refuse_peer(int fd)
 {
@@ -159,8 +158,7 @@ static void on_tick(uv_timer_t *handle)
         http_connections_cut_all(server, true);
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------- */
 
 __attribute__((format(printf, 2, 0))) static void on_mhd_log(void *arg, const char *format,
                                                              va_list args)

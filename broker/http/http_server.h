@@ -68,7 +68,7 @@ MUST_CHECK int http_listen(const char *address, struct error_text *why);
 /* The port a descriptor of http_listen is bound to (for ":0"). */
 int http_listen_port(int fd);
 
-/* ---- request -------------------------------------------------------------------------------- */
+/* ---- request ------------------------------------------------------------- */
 struct slice http_request_method(const struct http_request *request);
 struct slice http_request_path(
     const struct http_request *request); /* raw, still percent-encoded, without query */
@@ -94,7 +94,7 @@ struct slice http_request_body(const struct http_request *request);
 void http_request_set_data(struct http_request *request, void *data);
 void *http_request_data(const struct http_request *request);
 
-/* ---- response ------------------------------------------------------------------------------- */
+/* ---- response ------------------------------------------------------------ */
 struct http_header {
     const char *name;
     struct slice value; /* CR, LF and NUL are refused: the header is left out and logged */

@@ -63,8 +63,7 @@ MUST_CHECK int process_wait(struct process *process, struct process_end *out);
 /* Through the pidfd, so never to a stranger. Nothing happens when there is no process. */
 void process_signal(const struct process *process, int signal_number);
 
-/* ---- at the start of any of our programs
- * --------------------------------------------------------- */
+/* ---- at the start of any of our programs --------------------------------- */
 
 /* Ignores SIGPIPE, opens /dev/null on closed standard descriptors, raises the descriptor limit to
  * the hard one. */
@@ -72,8 +71,7 @@ void process_setup(void);
 /* Blocks these signals and returns a non-blocking signalfd of them. ERR_IO. */
 MUST_CHECK int process_open_signals(const int *signals, unsigned count);
 
-/* ---- in the child
- * ------------------------------------------------------------------------------------ */
+/* ---- in the child -------------------------------------------------------- */
 
 /* The descriptor the parent named so, close-on-exec again. ERR_NOT_FOUND. */
 MUST_CHECK int process_child_fd(const char *name);
@@ -82,8 +80,7 @@ void process_child_name(const char *name);
 /* Writes the ready byte (nothing when the parent did not ask for one). Call once. */
 void process_child_ready(void);
 
-/* ---- how long to wait before starting again
- * ------------------------------------------------------------ */
+/* ---- how long to wait before starting again ------------------------------ */
 
 struct backoff {
     int64_t min_ms;

@@ -194,8 +194,7 @@ void web_send(int fd, const char *text)
     web_send_bytes(fd, text, strlen(text));
 }
 
-/* ---- reading answers
- * ------------------------------------------------------------------------------------ */
+/* ---- reading answers ----------------------------------------------------- */
 
 /* Joins chunks in place. True once the last one is there. */
 static bool join_chunks(struct web_answer *answer, char *from, const char *end)

@@ -19,8 +19,7 @@
 
 enum { WAIT_MS = 10000 };
 
-/* ---- the children
- * ----------------------------------------------------------------------------------------- */
+/* ---- the children -------------------------------------------------------- */
 
 /* Everything open beyond the standard three but the one it reports on and the one it reads the list
  * with. */
@@ -94,8 +93,7 @@ static int child_leaves_grandchild(void)
     return 0;
 }
 
-/* ---- the tests
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the tests ----------------------------------------------------------- */
 
 static void wait_readable(int fd)
 {
