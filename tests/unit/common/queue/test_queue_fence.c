@@ -1,0 +1,350 @@
+/* Who may write: leases, claim numbers and tokens, recovery, suspects, and the state table against the functions. */
+#include "queue_rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <hiredis/hiredis.h>
+
+#include "common/base/clock.h"
+#include "common/job/job_codec.h"
+#include "common/queue/queue_functions.h"
+
+static int set_up(void **state)
+{
+    static struct rig rig;
+
+    rig_start(&rig, NULL);
+    *state = &rig;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    rig_stop(*state);
+    return 0;
+}
+
+static void make_member(const struct job *job, char out[JOB_MEMBER_SIZE])
+{
+    job_ticket_make(job, out);
+    memcpy(out + JOB_TICKET_SIZE, job->token, JOB_TOKEN_SIZE);
+}
+
+struct recovered {
+    int status;
+    int is_done;
+};
+
+static void on_recovered(int status, void *arg)
+{
+    struct recovered *recovered = arg;
+
+    recovered->status = status;
+    recovered->is_done = 1;
+}
+
+static void recover(struct rig *rig, struct queue *queue, const struct job *job)
+{
+    struct recovered recovered = {.is_done = 0};
+    char member[JOB_MEMBER_SIZE];
+
+    make_member(job, member);
+    queue_recover(queue, member, 1, on_recovered, &recovered);
+    rig_wait(rig, &recovered.is_done);
+    assert_int_equal(recovered.status, 0);
+}
+
+static void a_recovered_job_fences_its_old_worker(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *old = rig_queue(rig, "old"), *new = rig_queue(rig, "new");
+    struct job job = rig_job(old, "m"), now;
+
+    assert_int_equal(rig_submit(rig, old, &job).status, 0);
+    struct job first = rig_claim(rig, old, "m", 1, false)->jobs[0];
+    recover(rig, new, &first);
+    recover(rig, new, &first); /* twice does nothing more */
+    assert_int_equal(rig_get(rig, new, &job.id, &now), 0);
+    assert_int_equal(now.state, JOB_QUEUED);
+    assert_int_equal(now.crashes, 1);
+    assert_int_equal(now.attempt, 0);
+    assert_int_equal(rig_retry(rig, old, &first, 10), ERR_FENCED);
+    assert_int_equal(rig_release(rig, old, &first), ERR_FENCED);
+    struct job second = rig_claim(rig, new, "m", 1, false)->jobs[0];
+    assert_int_equal(second.claim, 2);
+    assert_int_equal(rig_finish(rig, old, &first, "{\"by\":\"old\"}"), ERR_FENCED);
+    assert_int_equal(rig_fail(rig, old, &first, "x"), ERR_FENCED);
+    assert_int_equal(rig_finish(rig, new, &second, "{\"by\":\"new\"}"), 0);
+    assert_int_equal(rig_finish(rig, old, &first, "{\"by\":\"old\"}"), ERR_FENCED);
+    /* The right claim with another token is somebody else's, too. */
+    struct job forged = second;
+    forged.token[15] ^= 1;
+    assert_int_equal(rig_finish(rig, old, &forged, "{}"), ERR_FENCED);
+    assert_int_equal(rig_get(rig, new, &job.id, &now), 0);
+    assert_true(slice_is(now.payload, "{\"by\":\"new\"}"));
+    assert_int_equal(rig_inspect(rig, new), 0);
+    rig_close(rig, old);
+    rig_close(rig, new);
+}
+
+static int lost_count;
+static void on_lost(const struct job_id *id, unsigned claim, void *arg)
+{
+    (void)id;
+    assert_int_equal(claim, 1);
+    *(int *)arg += 1;
+}
+
+static void leases_lapse_and_are_renewed(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *worker, *other;
+    struct job job, now;
+    struct recovered recovered = {.is_done = 0};
+    char member[JOB_MEMBER_SIZE];
+
+    rig->options.lease_ms = 600;
+    worker = rig_queue(rig, "worker");
+    other = rig_queue(rig, "other");
+    lost_count = 0;
+    queue_on_lost(worker, on_lost, &lost_count);
+    job = rig_job(worker, "m");
+    assert_int_equal(rig_submit(rig, worker, &job).status, 0);
+    struct job running = rig_claim(rig, worker, "m", 1, false)->jobs[0];
+    queue_sweep_start(other);
+    rig_run_ms(rig, 2500);
+    assert_int_equal(rig_state(rig, worker, &job.id), JOB_RUNNING);
+    assert_true(queue_lease_age_ms(worker) < 600);
+    assert_int_equal(lost_count, 0);
+
+    /* Recovered by hand: the next round notices. */
+    make_member(&running, member);
+    queue_recover(other, member, 1, on_recovered, &recovered);
+    rig_wait(rig, &recovered.is_done);
+    rig_wait(rig, &lost_count);
+    assert_int_equal(lost_count, 1);
+
+    /* A worker that is gone renews nothing. */
+    running = rig_claim(rig, worker, "m", 1, false)->jobs[0];
+    assert_int_equal(running.claim, 2);
+    rig_close(rig, worker);
+    for (int64_t until = clock_mono_ms() + RIG_WAIT_MS; clock_mono_ms() < until;) {
+        assert_int_equal(rig_get(rig, other, &job.id, &now), 0);
+        if (now.state == JOB_QUEUED)
+            break;
+        rig_run_ms(rig, 20);
+    }
+    assert_int_equal(now.state, JOB_QUEUED);
+    assert_int_equal(now.crashes, 2);
+    assert_int_equal(rig_inspect(rig, other), 0);
+    rig_close(rig, other);
+}
+
+static void suspects_run_alone_and_end_as_poison(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "worker");
+    struct job job = rig_job(queue, "m"), now;
+
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    for (int crash = 1; crash <= LIMIT_CRASHES; crash++) {
+        bool is_suspect = crash > LIMIT_CRASHES_SUSPECT;
+
+        if (is_suspect) {
+            assert_int_equal(rig_claim(rig, queue, "m", 5, false)->count, 0);
+            assert_int_equal(rig_claim(rig, queue, "other", 5, true)->count, 0);
+        }
+        const struct rig_claimed *claimed = rig_claim(rig, queue, "m", 5, is_suspect);
+        assert_int_equal(claimed->count, 1);
+        struct job running = claimed->jobs[0];
+        assert_int_equal((running.flags & JOB_FLAG_SUSPECT) != 0, is_suspect);
+        recover(rig, queue, &running);
+    }
+    assert_int_equal(rig_get(rig, queue, &job.id, &now), 0);
+    assert_int_equal(now.state, JOB_FAILED);
+    assert_true(slice_is(now.error_code, "poison"));
+    assert_int_equal(now.crashes, LIMIT_CRASHES);
+    assert_int_equal(rig_claim(rig, queue, "m", 5, true)->count, 0);
+    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {0}:sp"), 0);
+    assert_int_equal(rig_inspect(rig, queue), 0);
+    rig_close(rig, queue);
+}
+
+static void a_broken_record_fails_alone(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "worker");
+    struct job good, bad, now;
+    const struct rig_claimed *claimed;
+
+    bad = rig_job(queue, "m");
+    assert_int_equal(rig_submit(rig, queue, &bad).status, 0);
+    good = rig_job(queue, "m");
+    assert_int_equal(rig_submit(rig, queue, &good).status, 0);
+    /* One bit of the body. */
+    long long size = rig_ask_number(&rig->redis, "STRLEN {%u}:j:%s", job_id_shard(&bad.id), bad.id.core);
+    rig_ask(&rig->redis, "SETRANGE {%u}:j:%s %lld !", job_id_shard(&bad.id), bad.id.core, size - 3);
+    claimed = rig_claim(rig, queue, "m", 5, false);
+    assert_int_equal(claimed->count, 1);
+    assert_memory_equal(claimed->jobs[0].id.core, good.id.core, JOB_ID_CORE_SIZE);
+    for (int i = 0; i < 100 && (rig_get(rig, queue, &bad.id, &now) != 0 || now.state != JOB_FAILED); i++)
+        rig_run_ms(rig, 10);
+    assert_int_equal(now.state, JOB_FAILED);
+    assert_true(slice_is(now.error_code, "corrupt_record"));
+    rig_close(rig, queue);
+}
+
+static void a_newer_record_is_left_alone(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue;
+    struct job job, other;
+
+    rig->options.shards = 1;
+    queue = rig_queue(rig, "worker");
+    job = rig_job(queue, "m");
+    other = rig_job(queue, "n");
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    assert_int_equal(rig_submit(rig, queue, &other).status, 0);
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", job.id.core, "\2", (size_t)1);
+    assert_int_equal(rig_claim(rig, queue, "m", 5, false)->count, 0);
+    assert_int_equal(rig_ask_number(&rig->redis, "LLEN {0}:q:m:1%b", job.tenant, (size_t)JOB_TENANT_SIZE), 1);
+    assert_int_equal(rig_get(rig, queue, &job.id, NULL), ERR_NEWER);
+    assert_int_equal(rig_cancel(rig, queue, &job.id, NULL), ERR_NEWER);
+    assert_int_equal(rig_claim(rig, queue, "n", 5, false)->count, 1);
+    rig_close(rig, queue);
+}
+
+/* ---- every verb in every state --------------------------------------------------------------------- */
+
+struct table {
+    struct rig *rig;
+    struct queue *queue;
+    redisContext *context;
+    char library[64];
+};
+
+static enum job_state state_now(const struct table *table, const struct job_id *id)
+{
+    redisReply *reply = redisCommand(table->context, "GETRANGE {0}:j:%s 2 2", id->core);
+    enum job_state found = JOB_STATE_COUNT;
+
+    assert_int_equal(reply->type, REDIS_REPLY_STRING);
+    assert_int_equal(job_state_from_letter(reply->str[0], &found), 0);
+    freeReplyObject(reply);
+    return found;
+}
+
+/* Calls a function as C would, with the member or id of the job, whatever its state is. */
+static void call_verb(const struct table *table, const char *verb, struct job job)
+{
+    char name[64], owner[1 + JOB_MEMBER_SIZE];
+    struct buf record = {.size_max = 1 << 20};
+    redisReply *reply;
+
+    snprintf(name, sizeof(name), "%s%s", table->library, verb);
+    owner[0] = 1;
+    make_member(&job, owner + 1);
+    if (strcmp(verb, "finish") == 0 || strcmp(verb, "fail") == 0) {
+        assert_int_equal(job_state_from_letter(verb[1] == 'i' ? 'S' : 'F', &job.state), 0);
+        assert_int_equal(job_encode(&job, &record), 0);
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b %b 100000", name, owner, sizeof(owner),
+                             record.data, record.size);
+    } else if (strcmp(verb, "retry") == 0) {
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b 99999999999999 x", name, owner, sizeof(owner));
+    } else if (strcmp(verb, "release") == 0) {
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner, sizeof(owner));
+    } else if (strcmp(verb, "recover") == 0) {
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner + 1, (size_t)JOB_MEMBER_SIZE);
+    } else if (strcmp(verb, "claim") == 0) {
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %s %b 15000 10 1 0 m 10", name, "childchi",
+                             job.token, (size_t)JOB_TOKEN_SIZE);
+    } else if (strcmp(verb, "sweep") == 0) {
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck 0", name);
+    } else {
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, job.id.core, (size_t)JOB_ID_CORE_SIZE);
+    }
+    assert_non_null(reply);
+    if (reply->type == REDIS_REPLY_ERROR)
+        fail_msg("%s: %s", verb, reply->str);
+    freeReplyObject(reply);
+    buf_deinit(&record);
+}
+
+/* A job in the given state with everything that could tempt a function: ticket, lease, delayed entry, deadline. */
+static struct job place(const struct table *table, enum job_state job_state)
+{
+    struct job job = rig_job(table->queue, "m");
+    struct buf record = {.size_max = 1 << 20};
+    char member[JOB_MEMBER_SIZE];
+    const char *const commands[] = {"RPUSH {0}:q:m:1%b %b", "ZADD {0}:D 1 %b%b", "ZADD {0}:L 1 %b%b"};
+
+    job.claim = 1;
+    memset(job.token, 'T', sizeof(job.token));
+    job.state = job_state; /* lint: own state */
+    if (job_state_is_final(job_state))
+        job.payload = slice_of("{}");
+    assert_int_equal(job_encode(&job, &record), 0);
+    make_member(&job, member);
+    freeReplyObject(redisCommand(table->context, "SET {0}:j:%s %b", job.id.core, record.data, record.size));
+    freeReplyObject(redisCommand(table->context, commands[0], job.tenant, (size_t)JOB_TENANT_SIZE, member,
+                                 (size_t)JOB_TICKET_SIZE));
+    freeReplyObject(redisCommand(table->context, "ZADD {0}:R:m 1e15 1%b", job.tenant, (size_t)JOB_TENANT_SIZE));
+    freeReplyObject(redisCommand(table->context, "ZADD {0}:A 1 m"));
+    freeReplyObject(redisCommand(table->context, commands[1], member, (size_t)JOB_TICKET_SIZE, "", (size_t)0));
+    freeReplyObject(redisCommand(table->context, commands[2], member, (size_t)JOB_MEMBER_SIZE, "", (size_t)0));
+    freeReplyObject(redisCommand(table->context, "ZADD {0}:Y 1 %s", job.id.core));
+    buf_deinit(&record);
+    return job;
+}
+
+static void functions_follow_the_state_table(void **state)
+{
+    static const char *const verbs[] = {"claim",   "finish", "fail",   "retry", "release",
+                                        "recover", "sweep",  "cancel", "forget"};
+    struct table table = {.rig = *state};
+    struct queue_functions functions;
+    unsigned moves = 0;
+
+    table.rig->options.shards = 1;
+    table.queue = rig_queue(table.rig, "test");
+    table.context = redisConnectUnix(table.rig->redis.socket);
+    assert_int_equal(queue_functions_init(&functions), 0);
+    memcpy(table.library, functions.names[0], strlen(functions.names[0]) - strlen("submit"));
+    queue_functions_deinit(&functions);
+    for (int from = 0; from < JOB_STATE_COUNT; from++) {
+        for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+            struct job job = place(&table, (enum job_state)from);
+            call_verb(&table, verbs[i], job);
+            enum job_state to = state_now(&table, &job.id);
+
+            if (to != (enum job_state)from) {
+                moves++;
+                /* A sweep may take two steps at once: due, and then past its deadline. */
+                if (!job_state_may_follow((enum job_state)from, to))
+                    fail_msg("%s: %s -> %s", verbs[i], job_state_word((enum job_state)from),
+                             job_state_word(to));
+            }
+            rig_ask(&table.rig->redis, "DEL {0}:j:%s {0}:L {0}:D {0}:Y {0}:S {0}:R:m {0}:A {0}:q:m:1%b",
+                    job.id.core, job.tenant, (size_t)JOB_TENANT_SIZE);
+        }
+    }
+    /* claim, 7 ways on from running, and cancel and expire of what waits, at least. */
+    assert_true(moves >= 12);
+    redisFree(table.context);
+    rig_close(table.rig, table.queue);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_recovered_job_fences_its_old_worker, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(leases_lapse_and_are_renewed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(functions_follow_the_state_table, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
