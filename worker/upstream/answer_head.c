@@ -24,6 +24,7 @@ void answer_head_init(struct answer_head *head)
     head->bytes = 0;
     head->lines = 0;
     head->has_status = false;
+    head->has_end = false;
     head_clear(head);
 }
 
@@ -134,9 +135,16 @@ int answer_head_line(struct answer_head *head, const char *line, size_t size, in
     head->lines++;
     if (head->bytes > ANSWER_HEAD_BYTES_MAX || head->lines > ANSWER_HEAD_LINES_MAX)
         return ERR_TOO_BIG;
+    if (size == 0)
+        return 0;
     if (size >= 5 && memcmp(line, "HTTP/", 5) == 0) {
         head_clear(head);
         head->has_status = true;
+        head->has_end = false;
+        return 0;
+    }
+    if (line[0] == '\r' || line[0] == '\n') {
+        head->has_end = head->has_status;
         return 0;
     }
     const char *colon = memchr(line, ':', size);

@@ -19,6 +19,7 @@ struct answer_head {
     size_t bytes;
     unsigned lines;
     bool has_status;                 /* a status line was seen */
+    bool has_end;                    /* and the empty line behind its headers */
     bool is_encoded;                 /* a content coding we never asked for */
     int64_t body_size;               /* content-length; -1: not said */
     int64_t retry_after_ms;          /* -1: none */

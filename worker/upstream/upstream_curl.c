@@ -351,11 +351,15 @@ void call_finish(struct upstream_call *call, CURLcode result)
     (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
     (void)curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connections);
     call->was_reused = connections == 0 || call->stop == STOP_RESENT;
-    if (call->stop != STOP_NONE)
+    if (call->stop != STOP_NONE) {
         end = end_of_stop(call->stop, &detail);
-    else if (result == CURLE_OK && call->head.has_status && status >= 200 && status <= 999)
+    } else if (result == CURLE_OK && call->head.has_end && status >= 200 && status <= 999) {
         end = UPSTREAM_ANSWERED;
-    else
+    } else if (result == CURLE_OK && call->head.has_status) {
+        end = UPSTREAM_BROKEN; /* libcurl takes a cut inside the headers for their end */
+        detail = "the connection was closed inside the answer's headers";
+    } else {
         end = end_of_code(call, result);
+    }
     call_end(call, end, (int)status, detail);
 }

@@ -141,17 +141,30 @@ static struct watched_socket *socket_open(struct multi *multi, curl_socket_t fd)
     return watched;
 }
 
+/* Whether the call of the handle got as far as its request; libcurl's own handles have no call. */
+static bool has_sent(CURL *easy)
+{
+    char *owner = NULL;
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &owner) != CURLE_OK || !owner)
+        return false;
+    return ((struct upstream_call *)(void *)owner)->passes > 0;
+}
+
 static int on_socket_wanted(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 {
     struct multi *multi = arg;
     struct upstream_pool *pool = multi->pool;
-    (void)easy, (void)unused;
+    (void)unused;
 
     struct watched_socket *watched =
         fd >= 0 && (size_t)fd < pool->sockets_size ? pool->sockets[fd] : NULL;
     if (what == CURL_POLL_REMOVE) {
         if (watched)
             watched->wanted = 0;
+        /* A socket whose connecting fails or is given up is closed without a word to
+         * multi_on_close_socket. */
+        if (!has_sent(easy))
+            forget_socket(pool, fd);
         return 0;
     }
     if (!watched)

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -44,6 +43,7 @@ struct connection {
 struct server {
     int epoll;
     int listener;
+    int lifeline; /* ends when the test's process does */
     struct script_counts *counts;
     struct connection *connections[CONNECTIONS_MAX]; /* by descriptor */
     int fd_max;
@@ -326,6 +326,8 @@ static void serve(struct server *server)
         int count = epoll_wait(server->epoll, events, 256, is_flooding ? 0 : 5);
         for (int i = 0; i < count; i++) {
             int fd = events[i].data.fd;
+            if (fd == server->lifeline)
+                _exit(0);
             if (fd == server->listener)
                 on_accept(server);
             else if (server->connections[fd])
@@ -351,22 +353,29 @@ void script_server_start(struct script_server *server)
     CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
     server->port = ntohs(address.sin_port);
     (void)fflush(NULL);
+    int lifeline[2];
+    CHECK(pipe2(lifeline, O_CLOEXEC) == 0);
     server->pid = fork();
     CHECK(server->pid >= 0);
     if (server->pid > 0) {
         close(listener);
+        close(lifeline[0]);
+        server->lifeline = lifeline[1];
         return;
     }
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close(lifeline[1]);
     struct rlimit files;
     CHECK(getrlimit(RLIMIT_NOFILE, &files) == 0);
     files.rlim_cur = files.rlim_max;
     CHECK(setrlimit(RLIMIT_NOFILE, &files) == 0);
     child.counts = server->counts;
     child.listener = listener;
+    child.lifeline = lifeline[0];
     child.epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener};
     CHECK(epoll_ctl(child.epoll, EPOLL_CTL_ADD, listener, &event) == 0);
+    event.data.fd = child.lifeline;
+    CHECK(epoll_ctl(child.epoll, EPOLL_CTL_ADD, child.lifeline, &event) == 0);
     serve(&child);
 }
 
@@ -374,5 +383,6 @@ void script_server_stop(struct script_server *server)
 {
     CHECK(kill(server->pid, SIGKILL) == 0);
     CHECK(waitpid(server->pid, NULL, 0) == server->pid);
+    close(server->lifeline);
     CHECK(munmap(server->counts, sizeof *server->counts) == 0);
 }

@@ -39,6 +39,7 @@ struct script_counts {
 struct script_server {
     pid_t pid;
     int port;
+    int lifeline; /* the server ends when this closes */
     struct script_counts *counts;
 };
 
