@@ -35,8 +35,7 @@ def test_embeddings_default_and_float_agree(client):
 
 
 def test_models(client):
-    ids = {model.id for model in client.models.list()}
-    assert "sim-model" in ids
+    eventually(lambda: "sim-model" in {model.id for model in client.models.list()}, 5, "the worker's models are listed")
     assert client.models.retrieve("sim-model").id == "sim-model"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("no/such:model")

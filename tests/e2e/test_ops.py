@@ -24,7 +24,7 @@ def reason(origin):
 
 
 def test_health_and_readiness_without_redis():
-    with Stack() as stack:
+    with Stack(durability="fsync") as stack:
         assert http_call(stack.origin, "GET", "/healthz")[0] == 200
         stack.redis.kill()
         eventually(lambda: reason(stack.origin)[0] == 503, 15, "not ready")
@@ -48,6 +48,7 @@ def test_jobs_survive_an_outage_of_redis():
         stack.redis.kill()
         eventually(lambda: stack.sim.stats()["in_flight"] == 0, 10, "upstream answered meanwhile")
         stack.redis.start()
+        stack.wait_ready()
         for job in jobs:
             assert api.finish(job)["status"] == "succeeded"
         assert stack.sim.stats()["requests"] <= 20 + 5  # held results are committed, not computed again
@@ -56,8 +57,6 @@ def test_jobs_survive_an_outage_of_redis():
 @pytest.mark.parametrize("flags,code", [(["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"], "redis_may_evict"),
                                         (["--appendonly", "no"], "redis_not_durable")])
 def test_unfit_redis_is_not_ready_with_the_reason(flags, code):
-    with Stack(durability="fsync", redis_flags=[], start_worker=False) as stack:
-        pass
     stack = Stack(durability="fsync", redis_flags=flags, start_worker=False)
     stack.wait_ready = lambda: None
     with stack:
@@ -191,7 +190,18 @@ def test_idle_slow_and_half_closed_clients_do_not_hurt(stack):
     api = stack.api()
     assert api.finish(api.submit()["id"])["status"] == "succeeded"
     for sock in sockets:
-        sock.settimeout(20 * SLOW)
+        sock.settimeout(45 * SLOW)
         while sock.recv(4096):
             pass
         sock.close()
+
+
+def test_emptied_redis_is_noticed():
+    """A store that lost its identity is not taken for the one that promised to keep the jobs."""
+    with Stack() as stack:
+        stack.redis.cli("FLUSHALL")
+        stack.redis.kill()
+        stack.redis.start()
+        eventually(lambda: "store_identity" in reason(stack.origin)[1], 15, "the change is noticed")
+        status, _, _ = http_call(stack.origin, "POST", "/v1/jobs", {"endpoint": "/v1/chat/completions", "body": chat()})
+        assert status == 503

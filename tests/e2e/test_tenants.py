@@ -99,9 +99,9 @@ def test_a_revoked_key_stops_working_soon(secured):
     path = secured.folder / "keys.yaml"
     done = json.loads(secured.cli("keys", "add", "shortlived", "--keys-file", path, "--json").stdout)
     api = secured.api(done["key"])
-    eventually(lambda: api.request("GET", "/v1/jobs")[0] == 200, 5, "the new key works")
+    eventually(lambda: api.request("GET", "/v1/jobs")[0] == 200, 5, "the new key works", 0.2)
     secured.cli("keys", "remove", done["id"], "--keys-file", path)
-    eventually(lambda: api.request("GET", "/v1/jobs")[0] == 401, 5, "the removed key is refused")
+    eventually(lambda: api.request("GET", "/v1/jobs")[0] == 401, 5, "the removed key is refused", 0.2)
 
 
 def test_no_secret_in_redis_or_logs(secured):

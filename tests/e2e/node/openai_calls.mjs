@@ -26,8 +26,10 @@ const checks = {
       assert.ok(Math.abs(value - packed.data[0].embedding[i]) < 1e-6));
   },
   async models() {
+    // Workers publish their models once a second.
     const ids = [];
-    for await (const entry of client.models.list()) ids.push(entry.id);
+    for (const end = Date.now() + 5000; !ids.includes(model) && Date.now() < end; )
+      for await (const entry of client.models.list()) ids.push(entry.id);
     assert.ok(ids.includes(model));
     assert.equal((await client.models.retrieve(model)).id, model);
   },
