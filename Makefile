@@ -168,7 +168,7 @@ faults-smoke: all tests-deps
 faults: all tests-deps
 	$Q$(SUITE_ENV) PENSTOCK_FAULTS=full tests/pytest.sh $(VENV) $(RESULTS)/faults 14400 tests/faults
 sanitize:
-	$Q$(MAKE) SAN=address,undefined unit simtest e2e
+	$Q$(MAKE) SAN=address,undefined unit fuzz-replay simtest e2e
 
 test:
 	$Qdeploy/install-deps.sh --test
@@ -188,10 +188,17 @@ fuzz-run: $(addprefix $(OUT)/tests/fuzz/,$(FUZZ_TARGETS))
 	  mkdir -p tests/fuzz/corpus/$${target#fuzz_}; \
 	  $(OUT)/tests/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
 	    -print_final_stats=1 -artifact_prefix=$(OUT)/tests/fuzz/$$target- tests/fuzz/corpus/$${target#fuzz_}; done
+# What is known already, without a fuzzer: part of `make test`, with sanitizers.
+REPLAYS := $(patsubst fuzz_%,$(OUT)/tests/fuzz/replay_%,$(FUZZ_TARGETS))
+fuzz-replay: $(REPLAYS)
+	$Qtests/fuzz/replay.sh $(RESULTS)/fuzz $(REPLAYS)
+$(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(EVERYTHING)
+	@echo "  LINK  $@"
+	$Q$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(EVERYTHING)
 	@echo "  LINK  $@"
 	$Q$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
-.PHONY: fuzz-run
+.PHONY: fuzz-run fuzz-replay
 
 .PHONY: format tidy
 C_FILES = $(shell find common broker worker tests -name node_modules -prune -o -name '*.[ch]' -print)
@@ -272,6 +279,7 @@ help:
 	@echo "make faults-smoke    5,000 jobs while processes are killed;  make faults: the long version"
 	@echo "make sanitize        unit and e2e with address and undefined behaviour sanitizers"
 	@echo "make bench           throughput and latency, side by side with others (BENCH_ARGS=...)"
+	@echo "make fuzz-replay     every parser over its corpus and changed copies of it"
 	@echo "make fuzz            every parser, FUZZ_SECONDS=60 each"
 	@echo "make format, tidy    rewrite with clang-format; clang-tidy and cppcheck"
 	@echo "make install, uninstall   DESTDIR= PREFIX=/usr/local"

@@ -62,6 +62,7 @@ suite sim "$build/results/sim" simtest
 suite e2e "$build/results/e2e" e2e
 suite faults "$build/results/faults" faults-smoke
 suite sanitized-unit "$san/results/unit" SAN=address,undefined unit
+suite sanitized-fuzz "$san/results/fuzz" SAN=address,undefined fuzz-replay
 suite sanitized-sim "$san/results/sim" SAN=address,undefined simtest
 suite sanitized-e2e "$san/results/e2e" SAN=address,undefined e2e
 finish
