@@ -44,21 +44,23 @@ static void send(struct context *context, const char *bytes, size_t size)
         end_stream(context);
 }
 
-static int put_event(struct context *context, const struct job *job, struct buf *out)
+static int put_event(struct context *context, const struct job *job, bool only_end, struct buf *out)
 {
-    int status = buf_printf(out, "id: %u\nevent: job\ndata: ", (unsigned)job->sequence);
+    unsigned sequence = job->sequence;
+    int status = 0;
 
-    if (status == 0)
+    if (!only_end)
+        status = buf_printf(out, "id: %u\nevent: job\ndata: ", sequence);
+    if (status == 0 && !only_end)
         status = put_job(context, job, out);
+    if (status == 0 && !only_end)
+        status = buf_append_text(out, "\n\n");
+    if (status < 0 || !job_state_is_final(job->state))
+        return status;
+    status = buf_printf(out, "id: %u\nevent: done\ndata: ", sequence);
     if (status == 0)
-        status = buf_append_text(out, "\n\n");
-    if (status == 0 && job_state_is_final(job->state))
-        status = buf_printf(out, "id: %u\nevent: done\ndata: ", (unsigned)job->sequence);
-    if (status == 0 && job_state_is_final(job->state))
         status = render_done(out, job);
-    if (status == 0 && job_state_is_final(job->state))
-        status = buf_append_text(out, "\n\n");
-    return status;
+    return status == 0 ? buf_append_text(out, "\n\n") : status;
 }
 
 static void send_job(struct context *context, const struct job *job)
@@ -66,9 +68,11 @@ static void send_job(struct context *context, const struct job *job)
     struct events *events = context->work;
     struct buf *out = context_out(context);
 
-    if (!events->is_open || (events->has_sent && job->sequence <= events->sent))
+    bool is_known = events->has_sent && job->sequence <= events->sent;
+    if (!events->is_open || (is_known && !job_state_is_final(job->state)))
         return;
-    if (put_event(context, job, out) < 0) {
+    /* The end is told to whoever is still here, also when its last change was seen before. */
+    if (put_event(context, job, is_known, out) < 0) {
         end_stream(context);
         return;
     }
@@ -93,9 +97,6 @@ static void on_record(int status, const struct job *job, void *arg)
     if (status < 0) {
         end_stream(context); /* gone, or trouble with the store: the reader comes back */
     } else {
-        /* Nothing new, but the end may not have been told. */
-        if (events->has_sent && job->sequence <= events->sent && job_state_is_final(job->state))
-            events->has_sent = false;
         send_job(context, job);
         if (events->is_open && events->has_missed)
             catch_up(context);

@@ -86,8 +86,12 @@ __attribute__((format(printf, 3, 0))) static void on_yaml_log(cyaml_log_t level,
     struct error_text *text = context;
     size_t used = strlen(text->text);
 
-    if (level < CYAML_LOG_ERROR || used + 1 >= sizeof(text->text))
+    if (level < CYAML_LOG_ERROR || used + 3 >= sizeof(text->text))
         return;
+    if (used > 0) {
+        memcpy(text->text + used, "; ", 3);
+        used += 2;
+    }
     int added = vsnprintf(text->text + used, sizeof(text->text) - used, format, args);
     if (added < 0)
         text->text[used] = '\0';
