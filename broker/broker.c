@@ -222,6 +222,7 @@ static int create_server(struct broker *broker, struct error_text *why)
         .connections_max = (unsigned)settings->broker.connections_max,
         .per_address_max = PER_ADDRESS_MAX,
         .body_bytes_budget = budget > bodies_bytes_max ? budget : bodies_bytes_max,
+        .is_counted = true,
         .handler = *api_handler(broker->api)};
     return http_server_create(&options, &broker->server, why);
 }

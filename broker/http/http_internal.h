@@ -20,9 +20,7 @@
 #include "common/base/buf.h"
 
 enum {
-    HTTP_POOL_BYTES =
-        20 *
-        1024, /* libmicrohttpd's memory per connection: headers and their index, answer's head */
+    HTTP_POOL_BYTES = 20 * 1024,      /* of libmicrohttpd per connection: both heads */
     HTTP_DISCARD_BYTES = 64 * 1024,   /* of a body nobody wants, before we cut */
     HTTP_STREAM_BYTES = 256 * 1024,   /* of a stream waiting for a slow reader */
     HTTP_BODY_STEP_BYTES = 64 * 1024, /* first piece of memory of a large body */
@@ -37,8 +35,7 @@ enum {
     HTTP_BODY_BYTES_PER_S = 1024,
     HTTP_IDLE_MS = 60 * 1000,
     HTTP_LINGER_MS = 1000,
-    HTTP_SEND_MS =
-        30 * 1000, /* an answer that makes less than 1 KiB/s of progress over this is cut */
+    HTTP_SEND_MS = 30 * 1000,        /* an answer slower than 1 KiB/s over this is cut */
     HTTP_SEND_LOCAL_MS = 600 * 1000, /* over unix sockets, where progress cannot be seen */
     HTTP_STOP_IDLE_MS = 500, /* how long kept-alive connections may still ask while we stop */
 };
@@ -98,6 +95,7 @@ struct http_request {
     bool is_answered;
     bool is_sent_raw; /* the whole answer went past libmicrohttpd */
     bool is_stream;
+    bool is_held; /* as marked by the handler */
     bool stream_ended;
     bool must_close;
     struct http_framing framing;
@@ -107,6 +105,7 @@ struct http_request {
     int64_t body_mono_ms; /* the client has been sending since: pauses of ours do not count */
     int64_t budget;       /* of server->body_bytes taken by us */
     int64_t started_mono_ms;
+    int64_t started_mono_ns;
     int64_t deadline_mono_ms; /* of body, linger or sending */
     int64_t sent_seen;        /* acknowledged bytes when last looked at */
     const char *method;       /* libmicrohttpd's, lives as long as the request */
@@ -135,7 +134,6 @@ struct http_server {
     uv_timer_t tick;
     unsigned open_handles;
     bool is_due; /* libmicrohttpd has something to do in this turn */
-    bool is_running;
     bool is_accepting;
     bool is_stopping;
     bool is_stopped;

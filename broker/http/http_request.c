@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "broker/http/http_internal.h"
-#include "common/base/log.h"
+#include "common/base/clock.h"
 
 static struct http_request *take_free(struct http_server *server)
 {
@@ -81,6 +81,7 @@ void *http_request_open(void *arg, const char *target, struct MHD_Connection *mh
     CHECK(!request->connection->request);
     request->connection->request = request;
     request->started_mono_ms = http_now_ms(server);
+    request->started_mono_ns = clock_mono_ns();
     request->params_count = -1;
     request->target_size = strlen(target);
     request->target = request->target_inline;
@@ -454,6 +455,11 @@ struct slice http_request_header(const struct http_request *request, const char 
 int64_t http_request_started_mono_ms(const struct http_request *request)
 {
     return request->started_mono_ms;
+}
+
+void http_request_mark_held(struct http_request *request)
+{
+    request->is_held = true;
 }
 
 void http_request_set_data(struct http_request *request, void *data)

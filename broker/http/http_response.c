@@ -15,6 +15,7 @@
 #include "broker/http/http_internal.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/metrics.h"
 #include "common/base/text.h"
 
 enum { HEADER_VALUE_SIZE = 4096, RAW_BYTES_MAX = 1024 * 1024 };
@@ -157,6 +158,18 @@ enum MHD_Result http_response_queue(struct http_request *request)
     return result;
 }
 
+static void count(const struct http_request *request, int status)
+{
+    if (!request->server->options.is_counted)
+        return;
+    metrics_add(METRIC_HTTP_REQUESTS, 1);
+    if (status >= 400)
+        metrics_add(METRIC_HTTP_ERRORS, 1);
+    if (!request->is_held && !request->is_stream)
+        metrics_observe_ms(METRIC_HTTP_SECONDS,
+                           (double)(clock_mono_ns() - request->started_mono_ns) / 1e6);
+}
+
 /* The answer is made: now, or when the body is through. */
 static void offer(struct http_request *request, struct MHD_Response *response, int status)
 {
@@ -184,6 +197,7 @@ void http_respond(struct http_request *request, const struct http_reply *reply)
     CHECK(!request->is_answered);
     CHECK(reply->status >= 200 && reply->status <= 599);
     request->is_answered = true;
+    count(request, reply->status);
     if (request->is_dead) {
         free_body(reply);
         return;
@@ -222,6 +236,7 @@ void http_stream_offer(struct http_request *request, struct MHD_Response *respon
                        const struct http_reply *head)
 {
     request->is_answered = true;
+    count(request, head->status);
     request->must_close = head->must_close;
     if (response)
         add_headers(response, head);

@@ -48,9 +48,7 @@ static void run(struct http_server *server)
     MHD_UNSIGNED_LONG_LONG wait_ms = 1;
 
     server->is_due = false;
-    server->is_running = true;
     (void)MHD_run(server->daemon);
-    server->is_running = false;
     if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES && wait_ms == 0)
         http_server_make_due(server);
     if (!server->is_due)

@@ -50,6 +50,7 @@ struct http_server_options {
     unsigned connections_max;
     unsigned per_address_max;  /* connections of one peer address, 0 = no limit */
     int64_t body_bytes_budget; /* all bodies in progress together; beyond: HTTP_OUT_OF_BUDGET */
+    bool is_counted;           /* requests, errors and seconds go into the metrics table */
     struct http_handler handler;
 };
 
@@ -90,6 +91,9 @@ void http_request_stream_body(struct http_request *request);
 void http_request_pause_body(struct http_request *request, bool paused);
 /* The collected body; valid until on_gone. */
 struct slice http_request_body(const struct http_request *request);
+/* The client asked to wait (long poll, answer of a job): how long it took says nothing of us, and
+ * is left out of METRIC_HTTP_SECONDS. Streams are left out by themselves. */
+void http_request_mark_held(struct http_request *request);
 /* The handler's own pointer. */
 void http_request_set_data(struct http_request *request, void *data);
 void *http_request_data(const struct http_request *request);

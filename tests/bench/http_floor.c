@@ -132,6 +132,7 @@ int main(int argc, char **argv)
         .listen_fd = fd,
         .connections_max = 20000,
         .body_bytes_budget = 1 << 30,
+        .is_counted = true,
         .handler = {on_headers, NULL, on_complete, on_refused, on_gone, &floor}};
     if (http_server_create(&options, &floor.server, &why) != 0) {
         (void)fprintf(stderr, "%s\n", why.text);

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/metrics.h"
 #include "tests/unit/broker/http/web.h"
 
 #define HOST "Host: a.example\r\n"
@@ -237,6 +238,24 @@ static void test_large_answer_is_whole(void **state)
     web_stop(&web);
 }
 
+static void test_counts(void **state)
+{
+    struct web web;
+    struct web_answer answer;
+    uint64_t requests = metrics_value(METRIC_HTTP_REQUESTS);
+    uint64_t errors = metrics_value(METRIC_HTTP_ERRORS);
+    (void)state;
+
+    web_start(&web, NULL);
+    web_exchange(&web, "GET / HTTP/1.1\r\n" HOST "\r\n", false, &answer);
+    web_answer_free(&answer);
+    web_exchange(&web, "FETCH / HTTP/1.1\r\n" HOST "\r\n", false, &answer);
+    web_answer_free(&answer);
+    web_stop(&web);
+    assert_int_equal(metrics_value(METRIC_HTTP_REQUESTS), requests + 2);
+    assert_int_equal(metrics_value(METRIC_HTTP_ERRORS), errors + 1);
+}
+
 static void test_listens_on_unix_sockets(void **state)
 {
     char path[64] = "unix:/tmp/penstock-http-XXXXXX";
@@ -297,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_parts_of_a_request),
         cmocka_unit_test(test_head_has_no_body),
         cmocka_unit_test(test_large_answer_is_whole),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_listens_on_unix_sockets),
         cmocka_unit_test(test_addresses),
     };

@@ -100,6 +100,7 @@ void web_start(struct web *web, const struct http_server_options *options)
     struct http_server_options all = {
         .connections_max = 100,
         .body_bytes_budget = 1 << 30,
+        .is_counted = true,
         .handler = {on_headers, on_body, on_complete, on_refused, on_gone, web}};
 
     *web = (struct web){.body_max = 1000};
