@@ -216,6 +216,10 @@ static void finish_request(struct load *load, struct connection *connection)
         if (quote)
             fprintf(load->ids, "%.38s\n", quote + 1);
     }
+    if (strcasestr(connection->answer, "\r\nconnection: close\r\n")) {
+        close(connection->fd);
+        open_connection(load, connection);
+    }
     if (load->options.requests > 0 && load->started >= load->options.requests)
         load->is_over = load->done >= load->options.requests;
     if (load->options.requests == 0 || load->started < load->options.requests)
