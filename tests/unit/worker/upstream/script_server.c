@@ -124,6 +124,22 @@ static void send_long_line(struct connection *connection)
     send_text(connection, "\r\nContent-Length: 0\r\n\r\n");
 }
 
+static void send_models(struct connection *connection, int count)
+{
+    char body[1024] = "{\"object\":\"list\",\"data\":[";
+    char text[1280];
+    size_t size = strlen(body);
+
+    for (int i = 1; i <= count && size < sizeof body - 32; i++)
+        size += (size_t)snprintf(body + size, sizeof body - size, "%s{\"id\":\"m%d\"}",
+                                 i > 1 ? "," : "", i);
+    if (count >= 0)
+        size += (size_t)snprintf(body + size, sizeof body - size, "]}");
+    (void)snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", size,
+                   body);
+    send_text(connection, text);
+}
+
 /* What is said at once, and whether the connection ends after it. */
 static const struct {
     const char *path;
@@ -155,6 +171,15 @@ static const struct {
     {"/stall", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\"", false},
 };
 
+static int find_plain(const char *path)
+{
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+        if (strcmp(path, plain[i].path) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
 /* Answers one request. False: the connection is gone. */
 static bool answer(struct server *server, struct connection *connection, const char *path)
 {
@@ -165,16 +190,26 @@ static bool answer(struct server *server, struct connection *connection, const c
         connection_close(server, connection, !connection->is_last);
         return false;
     }
-    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
-        if (strcmp(path, plain[i].path) != 0)
-            continue;
-        send_text(connection, plain[i].text);
+    int row = find_plain(path);
+    if (row >= 0) {
+        send_text(connection, plain[row].text);
         connection->plan = strcmp(path, "/stall") == 0 ? PLAN_SILENT : PLAN_READ;
-        if (plain[i].is_closed)
+        if (plain[row].is_closed)
             connection_close(server, connection, false);
-        return !plain[i].is_closed;
+        return !plain[row].is_closed;
     }
-    if (strcmp(path, "/hang") == 0) {
+    if (strcmp(path, "/health") == 0) {
+        int status = atomic_load(&server->counts->health_status);
+        char text[96];
+        if (status == 0) {
+            connection_close(server, connection, false);
+            return false;
+        }
+        (void)snprintf(text, sizeof text, "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", status);
+        send_text(connection, text);
+    } else if (strcmp(path, "/v1/models") == 0) {
+        send_models(connection, atomic_load(&server->counts->models));
+    } else if (strcmp(path, "/hang") == 0) {
         connection->plan = PLAN_SILENT;
     } else if (sscanf(path, "/wait/%u", &step) == 1) {
         connection->plan = PLAN_WAIT;

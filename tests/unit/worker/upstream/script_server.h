@@ -12,6 +12,8 @@ struct script_counts {
     atomic_int open_max;
     atomic_int requests; /* read to their end */
     atomic_int closed_by_peer;
+    atomic_int health_status; /* what /health answers; 0: it closes the connection */
+    atomic_int models;        /* how many /v1/models lists: m1, m2, …; negative: not JSON */
 };
 
 /* Paths:
@@ -34,6 +36,8 @@ struct script_counts {
  *   /redirect        302 to /ok
  *   /continue        two 1xx answers with headers before the 200
  *   /longer          more body than the length said
+ *   /health          counts->health_status
+ *   /v1/models       counts->models of them
  *   /once            200; the next request on this connection is read and the connection closed
  */
 struct script_server {
