@@ -2,14 +2,12 @@
 
 #include <stdlib.h>
 
-#include "common/base/log.h"
 #include "worker/providers/provider.h"
 #include "worker/upstream/health.h"
 
 struct upstream_watch {
     struct upstream_watch_options options;
     struct health *health;
-    enum router_health known[SETTINGS_UPSTREAMS_MAX]; /* what was logged last */
     struct health_target targets[SETTINGS_UPSTREAMS_MAX];
 };
 
@@ -21,13 +19,6 @@ static void on_change(unsigned upstream, void *arg)
     if (set->blocked[upstream]) { /* it may be there, but it is not for us */
         router_set_health(set->router, upstream, ROUTER_DOWN);
         return;
-    }
-    enum router_health health = router_health(set->router, upstream);
-    if (health != watch->known[upstream]) {
-        log_event(health == ROUTER_DOWN ? LOG_WARN : LOG_INFO, "upstream_health",
-                  LOG_S("upstream", router_upstream(set->router, upstream)->name),
-                  LOG_S("state", router_health_word(health)));
-        watch->known[upstream] = health;
     }
     watch->options.on_change(upstream, watch->options.arg);
 }

@@ -12,6 +12,8 @@
 #include "worker/run/retry.h"
 #include "worker/run/runner.h"
 
+enum { HTTP_FAILURE_MIN = 400 };
+
 static void start_call(struct attempt *attempt);
 
 /* ---- what is written down
@@ -51,8 +53,11 @@ static void set_result(struct attempt *attempt, const struct outcome *outcome,
     struct job *job = &attempt->job;
     bool has_body = answer && answer->end == UPSTREAM_ANSWERED;
 
+    /* A failed job whose upstream did not say that it failed has no answer to show. */
+    if (outcome->class_ != OUTCOME_OK && outcome->http_status < HTTP_FAILURE_MIN)
+        has_body = false;
     job->finished_at_ms = queue_now_ms(attempt->runner->queue);
-    job->http_status = outcome->http_status;
+    job->http_status = has_body ? outcome->http_status : 0;
     job->usage = outcome->usage;
     job->worker = slice_of(queue_self_id(attempt->runner->queue));
     job->content_type = has_body ? slice_of(answer->content_type) : (struct slice){0};
@@ -213,7 +218,9 @@ static void judge(const struct attempt *attempt, const struct upstream_answer *a
         out->class_ = OUTCOME_ABORTED;
         break;
     }
-    if (answer->end != UPSTREAM_ANSWERED)
+    if (out->class_ == OUTCOME_DEADLINE)
+        outcome_set_message(out, slice_of("its deadline passed while the upstream worked on it"));
+    else if (answer->end != UPSTREAM_ANSWERED)
         outcome_set_message(out, slice_of(answer->detail));
     out->http_status = answer->http_status;
     if (out->retry_after_ms < 0)
