@@ -1,10 +1,10 @@
 /* The floor under every figure of the broker: our HTTP server with a handler that does nothing.
  *
- *   http_floor sync|held [port]    answers in on_complete, or in the next turn of the loop
- * (suspended meanwhile)
+ *   http_floor sync|held [port]    answers in on_complete, or in the next turn (suspended
+ * meanwhile)
  *
- * Prints "listening PORT" and serves until SIGTERM or SIGINT. See http_floor.sh for a run with wrk.
- */
+ * Prints "listening PORT" and serves until SIGTERM or SIGINT. Load it with POSTs of 1 KB on 64 kept
+ * connections, the server and the load generator on a core each. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
