@@ -1,7 +1,6 @@
 /* The floor under every figure of the broker: our HTTP server with a handler that does nothing.
  *
- *   http_floor sync|held [port]    answers in on_complete, or in the next turn (suspended
- * meanwhile)
+ *   http_floor sync|held [port]    answers in on_complete, or a turn later (suspended till then)
  *
  * Prints "listening PORT" and serves until SIGTERM or SIGINT. Load it with POSTs of 1 KB on 64 kept
  * connections, the server and the load generator on a core each. */
