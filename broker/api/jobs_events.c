@@ -2,8 +2,9 @@
  *
  * Every event carries the job's own sequence number, so a reader that comes back, to any broker,
  * says what it saw last and gets the rest: from the job's history where that reaches back far
- * enough, and by a job event, which is a whole snapshot, in any case. Changes are sent in order and
- * once; whenever one may have been missed, history and record are read again. */
+ * enough, and by a job event, which is a whole snapshot, in any case. The closing done event counts
+ * as one change more. Changes are sent in order and once; whenever one may have been missed,
+ * history and record are read again. */
 #include <stdlib.h>
 
 #include "broker/api/handlers.h"
@@ -57,7 +58,8 @@ static int put_event(struct context *context, const struct job *job, bool only_e
         status = buf_append_text(out, "\n\n");
     if (status < 0 || !job_state_is_final(job->state))
         return status;
-    status = buf_printf(out, "id: %u\nevent: done\ndata: ", sequence);
+    /* One more than the last change: who has seen it needs nothing any more. */
+    status = buf_printf(out, "id: %u\nevent: done\ndata: ", sequence + 1);
     if (status == 0)
         status = render_done(out, job);
     return status == 0 ? buf_append_text(out, "\n\n") : status;
@@ -170,6 +172,10 @@ static void open_stream(struct context *context, const struct job *job)
     context->is_held = true;
     context->on_stop = end_stream;
     context_set_timer(context, BEAT_MS, on_beat);
+    if (events->has_sent && job_state_is_final(job->state) && events->sent == job->sequence + 1) {
+        end_stream(context);
+        return;
+    }
     /* An id this job never had is no place to go on from. */
     if (events->has_sent && events->sent > job->sequence)
         events->has_sent = false;
