@@ -2,6 +2,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "broker/cli/cli.h"
 #include "broker/cli/client.h"
@@ -10,7 +11,14 @@
 #include "common/base/sse.h"
 #include "common/base/text.h"
 
-enum { PATH_SIZE = 1024 };
+enum {
+    PATH_SIZE = 1024,
+    PATIENCE_MS = 10000,
+    AWAY_MS = 120000, /* the server may be gone for so long while we wait */
+    WAIT_MS = 30000,  /* of one question */
+    IDLE_S = 60,      /* streams beat every 15 s */
+    IDLE_STREAMS_MAX = 20
+};
 
 /* Ids come from people: whatever they are, they stay one path segment. */
 static int job_path(char path[PATH_SIZE], const char *id, const char *rest)
@@ -23,11 +31,10 @@ static int job_path(char path[PATH_SIZE], const char *id, const char *rest)
     return CLI_DONE;
 }
 
-static void print_raw(const struct client_answer *answer)
+static void print_line(const struct client_answer *answer)
 {
     fwrite(answer->body.data, 1, answer->body.size, stdout);
-    if (answer->body.size == 0 || answer->body.data[answer->body.size - 1] != '\n')
-        putchar('\n');
+    putchar('\n');
 }
 
 static void print_job(const struct cli *cli, const struct jval *job)
@@ -36,11 +43,16 @@ static void print_job(const struct cli *cli, const struct jval *job)
     const struct jval *usage = jval_get(job, "usage");
     char took[32];
 
-    printf("%s  ", terminal_text(job, "id"));
+    terminal_put_member(job, "id", 0);
+    fputs("  ", stdout);
     terminal_state(cli, terminal_text(job, "status"), 10);
-    printf(" %-7s %s %s", terminal_text(job, "priority"), terminal_text(job, "endpoint"),
-           terminal_text(job, "model"));
-    if (jval_type(jval_get(job, "finished_at")) != JTYPE_NULL) {
+    putchar(' ');
+    terminal_put_member(job, "priority", 7);
+    putchar(' ');
+    terminal_put_member(job, "endpoint", 0);
+    putchar(' ');
+    terminal_put_member(job, "model", 0);
+    if (terminal_has(job, "finished_at")) {
         terminal_duration(terminal_number(job, "finished_at") - terminal_number(job, "created_at"),
                           took);
         printf("  %s", took);
@@ -48,10 +60,18 @@ static void print_job(const struct cli *cli, const struct jval *job)
     if (jval_type(usage) == JTYPE_OBJECT)
         printf("  %.0f tokens", terminal_number(usage, "total_tokens"));
     putchar('\n');
-    if (terminal_text(job, "why")[0])
-        printf("    %s\n", terminal_text(job, "why"));
-    if (jval_type(error) == JTYPE_OBJECT)
-        printf("    %s: %s\n", terminal_text(error, "code"), terminal_text(error, "message"));
+    if (terminal_text(job, "why")[0]) {
+        fputs("    ", stdout);
+        terminal_put_member(job, "why", 0);
+        putchar('\n');
+    }
+    if (jval_type(error) == JTYPE_OBJECT) {
+        fputs("    ", stdout);
+        terminal_put_member(error, "code", 0);
+        fputs(": ", stdout);
+        terminal_put_member(error, "message", 0);
+        putchar('\n');
+    }
 }
 
 static int status_of(const struct jval *job)
@@ -63,37 +83,40 @@ static int status_of(const struct jval *job)
     return is_bad ? CLI_FAILED : CLI_DONE;
 }
 
-static int show(struct cli *cli, const char *method, const char *id, const char *rest,
-                bool must_succeed)
+/* One call on one job, and the job it answers with. */
+static int show(struct cli *cli, const char *method, const char *id, const char *rest)
 {
     struct client_answer answer = {0};
     struct jdoc *doc = NULL;
     char path[PATH_SIZE];
+    struct client_request request = {.method = method, .path = path};
+    /* A retry makes a new job each time; the others may be asked again. */
+    bool can_repeat = strcmp(rest, "/retry") != 0;
     int status = job_path(path, id, rest);
 
     if (status == CLI_DONE)
-        status = client_json(cli, method, path, (struct slice){0}, &answer, &doc);
-    if (status == CLI_DONE) {
-        if (cli->is_json)
-            print_raw(&answer);
-        else
-            print_job(cli, jdoc_root(doc));
-        if (must_succeed)
-            status = status_of(jdoc_root(doc));
-    }
+        status = client_json(cli, &request, can_repeat ? PATIENCE_MS : 0, &answer, &doc);
+    if (status == CLI_DONE && cli->is_json)
+        print_line(&answer);
+    else if (status == CLI_DONE)
+        print_job(cli, jdoc_root(doc));
     jdoc_destroy(doc);
     client_answer_deinit(&answer);
     return status;
 }
 
+/* Every id gets its turn; the highest exit code is the command's. */
 static int for_each_id(struct cli *cli, int argc, char **argv, const char *method, const char *rest)
 {
+    static const struct option none[] = {{0}};
     int worst = CLI_DONE;
 
-    if (argc < 2)
+    if (getopt_long(argc, argv, "", none, NULL) != -1)
+        return cli_bad_option(argv[0]);
+    if (optind >= argc)
         return cli_fail(CLI_USAGE, "%s needs the id of a job", argv[0]);
-    for (int i = 1; i < argc; i++) {
-        int status = show(cli, method, argv[i], rest, false);
+    for (int i = optind; i < argc; i++) {
+        int status = show(cli, method, argv[i], rest);
         if (status > worst)
             worst = status;
     }
@@ -115,11 +138,29 @@ int cli_retry(struct cli *cli, int argc, char **argv)
     return for_each_id(cli, argc, argv, "POST", "/retry");
 }
 
+/* ---- result -------------------------------------------------------------------------------------
+ */
+
+/* Straight through: a result may be larger than our memory. */
+static int on_result_bytes(const char *bytes, size_t size, void *arg)
+{
+    char *last = arg;
+
+    *last = bytes[size - 1];
+    return fwrite(bytes, 1, size, stdout) == size ? 0 : -1;
+}
+
 int cli_result(struct cli *cli, int argc, char **argv)
 {
     struct client_answer answer = {0};
     struct error_text why = {{0}};
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], last = '\0';
+    struct client_request request = {.method = "GET",
+                                     .path = path,
+                                     .timeout_ms = 24LL * 3600 * 1000,
+                                     .idle_s = IDLE_S,
+                                     .on_bytes = on_result_bytes,
+                                     .arg = &last};
     int status;
 
     if (argc != 2)
@@ -127,61 +168,67 @@ int cli_result(struct cli *cli, int argc, char **argv)
     status = job_path(path, argv[1], "/result");
     if (status != CLI_DONE)
         return status;
-    struct client_request request = {.method = "GET", .path = path};
-    int code = client_call_patiently(cli_client(cli), &request, 10000, &answer, &why);
+    int code = client_call_patiently(cli_client(cli), &request, PATIENCE_MS, &answer, &why);
     if (code < 0)
-        status = cli_fail(code == ERR_TIMEOUT ? CLI_TIMEOUT : CLI_UNREACHABLE, "%s", why.text);
+        status = client_fail(code, &why);
     else if (answer.status == 202)
         status = cli_fail(CLI_FAILED, "the job has not ended yet; try penstock wait %s", argv[1]);
-    else if (answer.status == 200)
-        print_raw(&answer);
-    else {
-        client_explain(&answer, &why);
-        status = cli_fail(answer.status == 404 || answer.status == 410 ? CLI_NOT_FOUND : CLI_FAILED,
-                          "%s", why.text);
-    }
+    else if (answer.status != 200)
+        status = client_refused(&answer);
+    else if (last != '\n' && isatty(STDOUT_FILENO))
+        putchar('\n');
     client_answer_deinit(&answer);
     return status;
+}
+
+/* ---- wait ---------------------------------------------------------------------------------------
+ */
+
+static void tell_end(const struct cli *cli, const struct client_answer *answer,
+                     const struct jval *job, bool is_quiet)
+{
+    const struct jval *error = jval_get(job, "error");
+
+    if (is_quiet && status_of(job) != CLI_DONE)
+        cli_fail(CLI_FAILED, "%s is %s: %s (%s)", terminal_text(job, "id"),
+                 terminal_text(job, "status"), terminal_text(error, "message"),
+                 terminal_text(error, "code"));
+    else if (!is_quiet && cli->is_json)
+        print_line(answer);
+    else if (!is_quiet)
+        print_job(cli, job);
 }
 
 /* Waits for one job until end_mono_ms; prints it once it has ended, or only what went wrong. */
 static int wait_for(struct cli *cli, const char *id, int64_t end_mono_ms, bool is_quiet)
 {
     struct client_answer answer = {0};
-    struct jdoc *doc = NULL;
-    char path[PATH_SIZE];
-    int status;
+    int status = CLI_DONE;
+    bool has_ended = false;
 
-    for (;;) {
+    while (status == CLI_DONE && !has_ended) {
         int64_t left_ms = end_mono_ms - clock_mono_ms();
-        char rest[32];
+        struct jdoc *doc = NULL;
+        char rest[32], path[PATH_SIZE];
+        struct client_request request = {.method = "GET", .path = path};
         if (left_ms <= 0) {
             status = cli_fail(CLI_TIMEOUT, "%s has not ended in time", id);
             break;
         }
         snprintf(rest, sizeof(rest), "?wait=%lldms",
-                 (long long)(left_ms < 30000 ? left_ms : 30000));
+                 (long long)(left_ms < WAIT_MS ? left_ms : WAIT_MS));
         status = job_path(path, id, rest);
+        /* A server that is restarted meanwhile is no reason to stop waiting. */
         if (status == CLI_DONE)
-            status = client_json(cli, "GET", path, (struct slice){0}, &answer, &doc);
-        if (status != CLI_DONE)
-            break;
-        if (jval_type(jval_get(jdoc_root(doc), "finished_at")) != JTYPE_NULL) {
-            const struct jval *job = jdoc_root(doc);
-            status = status_of(job);
-            if (is_quiet && status != CLI_DONE)
-                cli_fail(status, "%s %s: %s", id, terminal_text(job, "status"),
-                         terminal_text(jval_get(job, "error"), "message"));
-            else if (!is_quiet && cli->is_json)
-                print_raw(&answer);
-            else if (!is_quiet)
-                print_job(cli, job);
-            break;
+            status =
+                client_json(cli, &request, left_ms < AWAY_MS ? left_ms : AWAY_MS, &answer, &doc);
+        if (status == CLI_DONE && terminal_has(jdoc_root(doc), "finished_at")) {
+            has_ended = true;
+            tell_end(cli, &answer, jdoc_root(doc), is_quiet);
+            status = status_of(jdoc_root(doc));
         }
         jdoc_destroy(doc);
-        doc = NULL;
     }
-    jdoc_destroy(doc);
     client_answer_deinit(&answer);
     return status;
 }
@@ -198,8 +245,9 @@ int cli_wait(struct cli *cli, int argc, char **argv)
     int worst = CLI_DONE, option;
 
     while ((option = getopt_long(argc, argv, "t:", options, NULL)) != -1) {
-        if (option != 't' ||
-            text_parse_duration_ms(optarg, strlen(optarg), INT64_MAX / 2, &patience_ms) < 0)
+        if (option != 't')
+            return cli_bad_option(argv[0]);
+        if (text_parse_duration_ms(optarg, strlen(optarg), INT64_MAX / 4, &patience_ms) < 0)
             return cli_fail(CLI_USAGE, "--timeout takes a duration such as 90s");
     }
     if (optind >= argc)
@@ -223,6 +271,7 @@ struct watch {
     struct sse_parser parser;
     char last_id[32];
     bool is_done;
+    bool has_moved; /* something came over this connection */
     int status;
 };
 
@@ -232,13 +281,18 @@ static int on_event(const struct sse_event *event, void *arg)
     bool is_job = strcmp(event->name, "job") == 0;
     struct jdoc *doc = NULL;
 
+    watch->has_moved = true;
     watch->is_done = strcmp(event->name, "done") == 0;
     if (strlen(event->id) < sizeof(watch->last_id))
         snprintf(watch->last_id, sizeof(watch->last_id), "%s", event->id);
-    if (watch->cli->is_json)
+    if (watch->cli->is_json) {
         printf("%s\n", event->data);
-    else if (!is_job && !watch->is_done)
-        printf("%s %s\n", event->name, event->data);
+    } else if (!is_job && !watch->is_done) {
+        terminal_put(stdout, event->name);
+        putchar(' ');
+        terminal_put(stdout, event->data);
+        putchar('\n');
+    }
     if (is_job && jdoc_parse(event->data, event->data_size, &doc, NULL) == 0) {
         watch->status = status_of(jdoc_root(doc));
         if (!watch->cli->is_json)
@@ -246,7 +300,7 @@ static int on_event(const struct sse_event *event, void *arg)
     }
     jdoc_destroy(doc);
     fflush(stdout);
-    return watch->is_done;
+    return watch->is_done || ferror(stdout);
 }
 
 static int on_watch_bytes(const char *bytes, size_t size, void *arg)
@@ -256,37 +310,53 @@ static int on_watch_bytes(const char *bytes, size_t size, void *arg)
     return sse_feed(&watch->parser, bytes, size, on_event, watch);
 }
 
+/* Until the stream ends, for whatever reason. */
+static int watch_once(struct watch *watch, const char *path)
+{
+    struct client_answer answer = {0};
+    struct error_text why = {{0}};
+    char resume[64];
+    const char *headers[] = {watch->last_id[0] ? resume : NULL, NULL};
+    struct client_request request = {.method = "GET",
+                                     .path = path,
+                                     .headers = headers,
+                                     .timeout_ms = 24LL * 3600 * 1000,
+                                     .idle_s = IDLE_S,
+                                     .on_bytes = on_watch_bytes,
+                                     .arg = watch};
+    int status = CLI_DONE;
+
+    snprintf(resume, sizeof(resume), "Last-Event-ID: %s", watch->last_id);
+    sse_init(&watch->parser, EVENT_BYTES_MAX, EVENT_BYTES_MAX);
+    watch->has_moved = false;
+    int code = client_call_patiently(cli_client(watch->cli), &request, AWAY_MS, &answer, &why);
+    sse_deinit(&watch->parser);
+    if (code < 0 && !watch->has_moved)
+        status = client_fail(code, &why);
+    else if (code == 0 && answer.status != 200)
+        status = client_refused(&answer);
+    else if (ferror(stdout))
+        status = CLI_FAILED;
+    client_answer_deinit(&answer);
+    return status;
+}
+
 int cli_watch(struct cli *cli, int argc, char **argv)
 {
     struct watch watch = {.cli = cli};
-    struct client_answer answer = {0};
-    struct error_text why = {{0}};
-    char path[PATH_SIZE], resume[64];
+    char path[PATH_SIZE];
+    unsigned idle = 0;
     int status = argc == 2 ? job_path(path, argv[1], "/events")
                            : cli_fail(CLI_USAGE, "watch needs the id of one job");
 
-    if (status != CLI_DONE)
-        return status;
-    while (!watch.is_done && status == CLI_DONE) {
-        const char *headers[] = {watch.last_id[0] ? resume : NULL, NULL};
-        struct client_request request = {.method = "GET",
-                                         .path = path,
-                                         .headers = headers,
-                                         .timeout_ms = 24 * 3600 * 1000,
-                                         .on_bytes = on_watch_bytes,
-                                         .arg = &watch};
-        snprintf(resume, sizeof(resume), "Last-Event-ID: %s", watch.last_id);
-        sse_init(&watch.parser, EVENT_BYTES_MAX, EVENT_BYTES_MAX);
-        int code = client_call_patiently(cli_client(cli), &request, 30000, &answer, &why);
-        sse_deinit(&watch.parser);
-        if (code < 0 && code != ERR_UNKNOWN)
-            status = cli_fail(CLI_UNREACHABLE, "%s", why.text);
-        else if (code == 0 && answer.status != 200) {
-            client_explain(&answer, &why);
-            status = cli_fail(answer.status == 404 ? CLI_NOT_FOUND : CLI_FAILED, "%s", why.text);
-        }
+    while (status == CLI_DONE && !watch.is_done) {
+        status = watch_once(&watch, path);
+        idle = watch.has_moved ? 0 : idle + 1;
+        if (status == CLI_DONE && !watch.is_done && idle > IDLE_STREAMS_MAX)
+            status = cli_fail(CLI_UNREACHABLE, "the server keeps ending the stream of events");
+        if (status == CLI_DONE && !watch.is_done)
+            client_pause(cli_client(cli), 250);
     }
-    client_answer_deinit(&answer);
     return status == CLI_DONE ? watch.status : status;
 }
 
@@ -309,51 +379,59 @@ static int list_path(int argc, char **argv, struct buf *path, int64_t *limit)
                 return cli_fail(CLI_USAGE, "--limit takes a number from 1 to 1000000");
             continue;
         }
-        if (option == '?' ||
-            text_percent_encode(optarg, strlen(optarg), encoded, sizeof(encoded)) < 0)
-            return cli_fail(CLI_USAGE, "see penstock help");
+        if (option == '?')
+            return cli_bad_option(argv[0]);
+        if (text_percent_encode(optarg, strlen(optarg), encoded, sizeof(encoded)) < 0)
+            return cli_fail(CLI_USAGE, "the filter is too long");
         status = buf_printf(path, "%s=%s&",
                             option == 's'   ? "status"
                             : option == 'm' ? "model"
                                             : "tenant",
                             encoded);
     }
+    if (optind < argc)
+        return cli_fail(CLI_USAGE, "ls takes options only");
     return status < 0 ? cli_fail(CLI_USAGE, "the filter is too long") : CLI_DONE;
+}
+
+static void print_jobs(const struct cli *cli, const struct jval *data, int64_t *limit)
+{
+    for (size_t i = 0; i < jval_count(data) && *limit > 0; i++, --*limit) {
+        struct buf line = {.size_max = 4 << 20};
+        if (!cli->is_json)
+            print_job(cli, jval_at(data, i));
+        else if (jval_print(jval_at(data, i), &line) == 0)
+            printf("%s\n", line.data);
+        buf_deinit(&line);
+    }
 }
 
 int cli_list(struct cli *cli, int argc, char **argv)
 {
     struct client_answer answer = {0};
-    char after[128] = "";
+    char after[256] = "";
     int64_t limit = 20;
-    struct buf base, path;
-
-    buf_init(&base, 4096);
-    buf_init(&path, 8192);
+    struct buf base = {.size_max = 4096}, path = {.size_max = 8192};
     int status = list_path(argc, argv, &base, &limit);
+
     while (status == CLI_DONE && limit > 0) {
         struct jdoc *doc = NULL;
+        bool has_more = false;
         buf_clear(&path);
         if (buf_printf(&path, "%slimit=%lld%s%s", base.data, (long long)(limit < 100 ? limit : 100),
-                       after[0] ? "&after=" : "", after) < 0)
+                       after[0] ? "&after=" : "", after) < 0) {
+            status = cli_fail(CLI_USAGE, "the filter is too long");
             break;
-        status = client_json(cli, "GET", path.data, (struct slice){0}, &answer, &doc);
-        const struct jval *data = status == CLI_DONE ? jval_get(jdoc_root(doc), "data") : NULL;
-        for (size_t i = 0; i < jval_count(data); i++, limit--) {
-            struct buf line;
-            buf_init(&line, 1 << 20);
-            if (!cli->is_json)
-                print_job(cli, jval_at(data, i));
-            else if (jval_print(jval_at(data, i), &line) == 0)
-                printf("%s\n", line.data);
-            buf_deinit(&line);
         }
-        bool has_more = false;
-        if (status == CLI_DONE)
-            snprintf(after, sizeof(after), "%s", terminal_text(jdoc_root(doc), "next_after"));
-        if (status != CLI_DONE || jval_bool(jval_get(jdoc_root(doc), "has_more"), &has_more) < 0 ||
-            !has_more)
-            limit = 0;
+        status = client_get(cli, path.data, &answer, &doc);
+        if (status == CLI_DONE) {
+            const struct jval *root = jdoc_root(doc);
+            const char *next = terminal_text(root, "next_after");
+            print_jobs(cli, jval_get(root, "data"), &limit);
+            if (jval_bool(jval_get(root, "has_more"), &has_more) < 0 || !has_more ||
+                text_percent_encode(next, strlen(next), after, sizeof(after)) <= 0)
+                limit = 0;
+        }
         jdoc_destroy(doc);
     }
     buf_deinit(&base);

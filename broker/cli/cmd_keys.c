@@ -63,7 +63,7 @@ static int take_option(int option, struct keys_run *run)
         run->wish.expires_at_ms = clock_wall_ms() + number;
         return CLI_DONE;
     default:
-        return cli_fail(CLI_USAGE, "see penstock help");
+        return cli_bad_option("keys");
     }
 }
 

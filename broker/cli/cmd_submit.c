@@ -1,4 +1,5 @@
 /* submit: one job from the command line, a file or standard input. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,9 +9,10 @@
 #include "broker/cli/client.h"
 #include "broker/cli/job_line.h"
 #include "broker/cli/terminal.h"
+#include "common/base/digest.h"
 #include "common/base/text.h"
 
-enum { BODY_BYTES_MAX = 64 << 20, METADATA_MAX = 16 };
+enum { BODY_BYTES_MAX = 64 << 20, METADATA_MAX = 16, PATIENCE_MS = 10000 };
 
 struct wish {
     const char *endpoint, *model, *file, *priority, *key;
@@ -75,7 +77,7 @@ static int take_option(int option, struct wish *wish)
         wish->metadata[wish->metadata_count++] = optarg;
         return CLI_DONE;
     default:
-        return cli_fail(CLI_USAGE, "see penstock help");
+        return cli_bad_option("submit");
     }
 }
 
@@ -91,33 +93,42 @@ static int read_stream(FILE *file, struct buf *out)
     return ferror(file) ? cli_fail(CLI_USAGE, "cannot read the body") : CLI_DONE;
 }
 
-/* The request body: a whole JSON file, or made from a model and a text. */
+/* A whole JSON file as it is: it will stand inside the job's text, so it has to be one document. */
+static int read_body(const char *name, struct buf *out)
+{
+    FILE *file = strcmp(name, "-") == 0 ? stdin : fopen(name, "rbe");
+    struct error_text why;
+    struct jdoc *doc = NULL;
+
+    if (!file)
+        return cli_fail(CLI_USAGE, "cannot open %s: %s", name, strerror(errno));
+    int status = read_stream(file, out);
+    if (file != stdin)
+        fclose(file);
+    if (status == CLI_DONE && jdoc_parse(out->data ? out->data : "", out->size, &doc, &why) < 0)
+        status = cli_fail(CLI_USAGE, "%s: %s", file == stdin ? "the body" : name, why.text);
+    jdoc_destroy(doc);
+    return status;
+}
+
+/* From a model and a text. */
 static int make_body(const struct wish *wish, struct buf *out)
 {
-    struct buf text;
+    struct buf text = {.size_max = BODY_BYTES_MAX};
     int status = CLI_DONE;
 
-    buf_init(&text, BODY_BYTES_MAX);
-    if (wish->file) {
-        FILE *file = strcmp(wish->file, "-") == 0 ? stdin : fopen(wish->file, "rb");
-        if (!file)
-            return cli_fail(CLI_USAGE, "cannot open %s", wish->file);
-        status = read_stream(file, out);
-        if (file != stdin)
-            fclose(file);
-        return status;
-    }
     if (!wish->model)
         return cli_fail(CLI_USAGE,
                         "submit needs -m MODEL and a text, or -f FILE with the request body");
-    if (wish->text) {
-        if (buf_append_text(&text, wish->text) < 0)
-            status = cli_fail(CLI_USAGE, "the text is too long");
-    } else {
+    if (!wish->text && isatty(STDIN_FILENO))
+        fputs("penstock: reading the text from here; end it with Ctrl-D\n", stderr);
+    if (!wish->text)
         status = read_stream(stdin, &text);
-    }
+    else if (buf_append_text(&text, wish->text) < 0)
+        status = cli_fail(CLI_USAGE, "the text is too long");
     if (status == CLI_DONE &&
-        job_line_body(wish->endpoint, wish->model, (struct slice){text.data, text.size}, out) < 0)
+        job_line_body(wish->endpoint, wish->model,
+                      (struct slice){text.data ? text.data : "", text.size}, out) < 0)
         status = cli_fail(CLI_USAGE, "the text is too long");
     buf_deinit(&text);
     return status;
@@ -179,12 +190,22 @@ static int make_job(const struct wish *wish, struct slice body, struct buf *out)
     return status == 0 ? buf_append_char(out, '}') : status;
 }
 
+/* With a key of its own, so that a call that broke can be made again and still makes one job. */
 static int send_job(struct cli *cli, const struct wish *wish, struct slice job, char id[64])
 {
     struct client_answer answer = {0};
     struct jdoc *doc = NULL;
-    int status = client_json(cli, "POST", "/v1/jobs", job, &answer, &doc);
+    char key[80];
+    const char *headers[] = {wish->key ? NULL : key, NULL};
+    struct client_request request = {.method = "POST",
+                                     .path = "/v1/jobs",
+                                     .content_type = "application/json",
+                                     .body = job,
+                                     .headers = headers};
 
+    snprintf(key, sizeof(key), "Idempotency-Key: submit-%016llx%016llx",
+             (unsigned long long)digest_random_u64(), (unsigned long long)digest_random_u64());
+    int status = client_json(cli, &request, PATIENCE_MS, &answer, &doc);
     if (status == CLI_DONE) {
         snprintf(id, 64, "%s", terminal_text(jdoc_root(doc), "id"));
         if (!wish->must_wait && cli->is_json)
@@ -200,8 +221,8 @@ static int send_job(struct cli *cli, const struct wish *wish, struct slice job, 
 int cli_submit(struct cli *cli, int argc, char **argv)
 {
     struct wish wish = {.endpoint = "/v1/chat/completions"};
-    struct buf body, job;
-    char id[64];
+    struct buf body = {.size_max = BODY_BYTES_MAX}, job = {.size_max = BODY_BYTES_MAX + 65536};
+    char id[64] = "";
     int option, status = CLI_DONE;
 
     while (status == CLI_DONE &&
@@ -210,19 +231,19 @@ int cli_submit(struct cli *cli, int argc, char **argv)
     if (status == CLI_DONE && argc - optind > 1)
         status = cli_fail(CLI_USAGE, "one text at most; quote it");
     wish.text = optind < argc ? argv[optind] : NULL;
-    buf_init(&body, BODY_BYTES_MAX);
-    buf_init(&job, BODY_BYTES_MAX + 65536);
+    if (status == CLI_DONE && wish.file && (wish.text || wish.model))
+        status = cli_fail(CLI_USAGE, "-f holds the whole body: no model and no text beside it");
     if (status == CLI_DONE)
-        status = make_body(&wish, &body);
+        status = wish.file ? read_body(wish.file, &body) : make_body(&wish, &body);
     if (status == CLI_DONE && make_job(&wish, (struct slice){body.data, body.size}, &job) < 0)
         status = cli_fail(CLI_USAGE, "the job is too large");
     if (status == CLI_DONE)
         status = send_job(cli, &wish, (struct slice){job.data, job.size}, id);
     if (status == CLI_DONE && wish.must_wait) {
-        char *wait_argv[] = {argv[0], id, NULL};
+        char *result_argv[] = {argv[0], id, NULL};
         status = cli_wait_quietly(cli, id);
         if (status == CLI_DONE)
-            status = cli_result(cli, 2, wait_argv);
+            status = cli_result(cli, 2, result_argv);
     }
     buf_deinit(&body);
     buf_deinit(&job);

@@ -52,6 +52,40 @@ void progress_end(struct progress *progress)
         fprintf(stderr, "\r\x1b[K");
 }
 
+/* C0, DEL, and C1 as UTF-8 writes it; 0: an ordinary byte. */
+static size_t control_size(const unsigned char *at)
+{
+    if ((at[0] < 0x20 && at[0] != '\n' && at[0] != '\t') || at[0] == 0x7f)
+        return 1;
+    return at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f ? 2 : 0;
+}
+
+void terminal_put(FILE *file, const char *text)
+{
+    while (*text) {
+        size_t size = control_size((const unsigned char *)text);
+        fputc(size > 0 ? '?' : *text, file);
+        text += size > 0 ? size : 1;
+    }
+}
+
+void terminal_put_member(const struct jval *object, const char *key, int width)
+{
+    char column[256];
+
+    if (width > 0) {
+        snprintf(column, sizeof(column), "%-*.*s", width, width, terminal_text(object, key));
+        terminal_put(stdout, column);
+    } else {
+        terminal_put(stdout, terminal_text(object, key));
+    }
+}
+
+bool terminal_has(const struct jval *object, const char *key)
+{
+    return jval_type(jval_get(object, key)) != JTYPE_NULL;
+}
+
 void terminal_state(const struct cli *cli, const char *state, int width)
 {
     const char *colour = "";
@@ -65,10 +99,11 @@ void terminal_state(const struct cli *cli, const char *state, int width)
         colour = "\x1b[36m";
     else if (strcmp(state, "cancelled") == 0 || strcmp(state, "paused") == 0)
         colour = "\x1b[33m";
-    if (cli->has_colour)
-        printf("%s%-*s\x1b[0m", colour, width, state);
-    else
-        printf("%-*s", width, state);
+    char column[64];
+    snprintf(column, sizeof(column), "%-*.*s", width, 60, state);
+    fputs(cli->has_colour ? colour : "", stdout);
+    terminal_put(stdout, column);
+    fputs(cli->has_colour && colour[0] ? "\x1b[0m" : "", stdout);
 }
 
 const char *terminal_text(const struct jval *object, const char *key)
@@ -87,13 +122,16 @@ double terminal_number(const struct jval *object, const char *key)
 
 void terminal_duration(double seconds, char out[32])
 {
-    if (seconds < 60)
+    if (!(seconds > 0))
+        seconds = 0;
+    if (seconds < 59.95)
         snprintf(out, 32, "%.1fs", seconds);
     else if (seconds < 3600)
-        snprintf(out, 32, "%.0fm%02.0fs", (double)(int64_t)(seconds / 60),
-                 (double)((int64_t)seconds % 60));
-    else
+        snprintf(out, 32, "%dm%02ds", (int)seconds / 60, (int)seconds % 60);
+    else if (seconds < 1e9)
         snprintf(out, 32, "%.1fh", seconds / 3600);
+    else
+        snprintf(out, 32, "ages");
 }
 
 void terminal_bytes(double bytes, char out[32])

@@ -25,12 +25,19 @@ void progress_start(struct progress *progress, const struct cli *cli, const char
 void progress_update(struct progress *progress, int64_t done, int64_t failed);
 void progress_end(struct progress *progress); /* clears the line */
 
+/* Text from elsewhere: control characters, which could steer the terminal, become '?'. Line ends
+ * stay. */
+void terminal_put(FILE *file, const char *text);
+/* The same of a member, in a column: cut after, or padded to, width bytes; 0: as it is. */
+void terminal_put_member(const struct jval *object, const char *key, int width);
 /* A state in its colour, padded to width. */
 void terminal_state(const struct cli *cli, const char *state, int width);
 /* Terminated text of a member, "" when absent. */
 const char *terminal_text(const struct jval *object, const char *key);
 double terminal_number(const struct jval *object, const char *key);
-/* "3.2s", "12m", "4h" into out. */
+/* A member that is there and not null. */
+bool terminal_has(const struct jval *object, const char *key);
+/* "3.2s", "12m05s", "4.0h" into out; negative is 0. */
 void terminal_duration(double seconds, char out[32]);
 void terminal_bytes(double bytes, char out[32]);
 

@@ -47,12 +47,10 @@ static int set_text(char **field, const char *format, ...)
 
 static int take_options(int argc, char **argv, struct up_wish *wish)
 {
-    static const struct option options[] = {{"port", required_argument, NULL, 'p'},
-                                            {"data-dir", required_argument, NULL, 'd'},
-                                            {"simulate", no_argument, NULL, 's'},
-                                            {"sim-delay-ms", required_argument, NULL, 'D'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"port", required_argument, NULL, 'p'}, {"data-dir", required_argument, NULL, 'd'},
+        {"simulate", no_argument, NULL, 's'},   {"sim-delay-ms", required_argument, NULL, 'D'},
+        {"verbose", no_argument, NULL, 'v'},    {0}};
     int option;
 
     while ((option = getopt_long(argc, argv, "p:d:sD:v", options, NULL)) != -1) {
