@@ -282,10 +282,21 @@ void context_fail(struct context *context, enum problem_kind kind, const char *p
     context_refuse(context, &problem);
 }
 
+/* What only reads has no effect that could be unknown. */
+static bool is_read(const struct context *context)
+{
+    const struct route *route = context->route;
+
+    return route &&
+           (strcmp(route->method, "GET") == 0 || strcmp(route->path, "/v1/jobs/query") == 0);
+}
+
 void context_fail_status(struct context *context, int status)
 {
     struct problem problem;
 
+    if ((status == ERR_UNKNOWN || status == ERR_TIMEOUT) && is_read(context))
+        status = ERR_OFFLINE;
     problem_from_status(&problem, status);
     context_refuse(context, &problem);
 }

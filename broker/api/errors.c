@@ -59,7 +59,7 @@ void problem_from_status(struct problem *problem, int status)
     case ERR_OFFLINE:
     case ERR_UNFIT:
         problem_set(problem, PROBLEM_STORE_UNAVAILABLE, NULL,
-                    "The store cannot be used right now; nothing was written.");
+                    "The store cannot be used right now; nothing was changed.");
         break;
     case ERR_NEWER:
         problem_set(problem, PROBLEM_STORE_UNAVAILABLE, NULL,

@@ -13,7 +13,7 @@ typedef int (*put_fn)(struct context *context, struct buf *out);
 static void answer_with(struct context *context, int status, put_fn put)
 {
     if (status < 0)
-        context_fail_status(context, status == ERR_UNKNOWN ? ERR_OFFLINE : status);
+        context_fail_status(context, status);
     else if (context->request && put(context, context_out(context)) < 0)
         context_fail(context, PROBLEM_OVERLOADED, NULL, "The answer is too large.");
     else
@@ -195,7 +195,7 @@ static void on_fleet_to_pause(int status, void *arg)
     struct context *context = arg;
 
     if (status < 0)
-        context_fail_status(context, status == ERR_UNKNOWN ? ERR_OFFLINE : status);
+        context_fail_status(context, status);
     else if (context->request && is_upstream(context)) {
         bool is_pause = context->route->run == handle_upstream_pause;
         queue_pause_upstream(context->api->queue, param_of(context), is_pause,

@@ -176,9 +176,13 @@ static void open_stream(struct context *context, const struct job *job)
         end_stream(context);
         return;
     }
-    /* An id this job never had is no place to go on from. */
-    if (events->has_sent && events->sent > job->sequence)
-        events->has_sent = false;
+    if (events->has_sent && events->sent > job->sequence) {
+        if (job_state_is_final(job->state)) {
+            end_stream(context);
+            return;
+        }
+        events->has_sent = false; /* an id this job never had is no place to go on from */
+    }
     if (!events->has_sent)
         send_job(context, job);
     else if (events->sent < job->sequence || job_state_is_final(job->state))

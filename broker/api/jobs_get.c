@@ -131,7 +131,7 @@ static void on_sampled(int status, void *arg)
         queue_get(context->api->queue, &context->id, false, on_job_again, context);
         return;
     }
-    context_fail_status(context, status == ERR_UNKNOWN ? ERR_OFFLINE : status);
+    context_fail_status(context, status);
     context_release(context);
 }
 

@@ -53,7 +53,7 @@ static void on_models(int status, void *arg)
     struct context *context = arg;
 
     if (status < 0)
-        context_fail_status(context, status == ERR_UNKNOWN ? ERR_OFFLINE : status);
+        context_fail_status(context, status);
     else if (context->request && put_models(context, context_out(context)) < 0)
         context_fail(context, PROBLEM_OVERLOADED, NULL, "The answer is too large.");
     else
@@ -87,7 +87,7 @@ static void on_model(int status, void *arg)
     struct slice name = {.bytes = context->param, .size = context->param_size};
 
     if (status < 0)
-        context_fail_status(context, status == ERR_UNKNOWN ? ERR_OFFLINE : status);
+        context_fail_status(context, status);
     else if (!is_served(context, name))
         context_fail(context, PROBLEM_MODEL_NOT_FOUND, "model", "There is no such model.");
     else if (openai_put_model(context_out(context), name, 0, slice_of("penstock")) < 0)

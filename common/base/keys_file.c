@@ -110,7 +110,10 @@ static int parse_hash(const char *text, uint8_t out[DIGEST_SHA256_SIZE])
         if (!digit)
             return ERR_INVALID;
         uint8_t value = (uint8_t)(digit - digits);
-        out[i / 2] = i % 2 == 0 ? (uint8_t)(value << 4) : (uint8_t)(out[i / 2] | value);
+        if (i % 2 == 0)
+            out[i / 2] = (uint8_t)(value << 4);
+        else
+            out[i / 2] = (uint8_t)(out[i / 2] | value);
     }
     return 0;
 }
