@@ -121,18 +121,26 @@ static const char base32_letters[33] = "0123456789abcdefghjkmnpqrstvwxyz";
 
 void digest_base32(const uint8_t *bytes, size_t bits, char *out)
 {
+    size_t last = (bits + 7) / 8 - 1;
+
     for (size_t at = 0; at < bits; at += 5) {
-        unsigned value = 0;
-        for (size_t i = at; i < at + 5; i++) {
-            unsigned bit = i < bits ? ((unsigned)bytes[i / 8] >> (7 - i % 8)) & 1u : 0u;
-            value = value << 1 | bit;
-        }
+        /* Five bits lie in at most two bytes. */
+        unsigned pair = (unsigned)bytes[at / 8] << 8 | (at / 8 < last ? bytes[at / 8 + 1] : 0u);
+        unsigned value = pair >> (11 - at % 8) & 31u;
+        if (bits - at < 5)
+            value &= ~((1u << (5 - (bits - at))) - 1);
         *out++ = base32_letters[value];
     }
 }
 
+/* Value + 1 of each letter, 0 for all other bytes. */
+static const unsigned char base32_values[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['g'] = 17, ['h'] = 18, ['j'] = 19, ['k'] = 20, ['m'] = 21, ['n'] = 22, ['p'] = 23, ['q'] = 24,
+    ['r'] = 25, ['s'] = 26, ['t'] = 27, ['v'] = 28, ['w'] = 29, ['x'] = 30, ['y'] = 31, ['z'] = 32};
+
 int digest_base32_value(char c)
 {
-    const char *found = c != '\0' ? strchr(base32_letters, c) : NULL;
-    return found ? (int)(found - base32_letters) : -1;
+    return base32_values[(unsigned char)c] - 1;
 }

@@ -92,11 +92,20 @@ void job_id_text(const struct job_id *id, char out[JOB_ID_TEXT_SIZE + 1])
 
 void job_id_pack(const struct job_id *id, char out[JOB_ID_PACKED_SIZE])
 {
-    uint8_t bytes[JOB_ID_PACKED_SIZE] = {0};
+    unsigned bits = 0; /* not yet written, in the low end of pending */
+    uint32_t pending = 0;
+    size_t size = 0;
 
-    for (unsigned i = 0; i < JOB_ID_CORE_SIZE; i++)
-        put_bits(bytes, i * 5, (uint64_t)digest_base32_value(id->core[i]), 5);
-    memcpy(out, bytes, sizeof(bytes));
+    for (unsigned i = 0; i < JOB_ID_CORE_SIZE; i++) {
+        pending = pending << 5 | (uint32_t)digest_base32_value(id->core[i]);
+        bits += 5;
+        if (bits >= 8) {
+            bits -= 8;
+            out[size++] = (char)(pending >> bits & 0xff);
+        }
+    }
+    CHECK(size == JOB_ID_PACKED_SIZE - 1);
+    out[size] = (char)(pending << (8 - bits) & 0xff);
 }
 
 int job_id_unpack(const char packed[JOB_ID_PACKED_SIZE], struct job_id *out)
