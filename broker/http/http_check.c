@@ -79,7 +79,7 @@ static void add_encoding(struct http_framing *framing, struct slice value)
     if (framing->encodings_count > 1)
         refuse(framing, 400, "more than one Transfer-Encoding");
     else if (!text_equal_nocase(value.bytes, value.size, "chunked"))
-        refuse(framing, 501, "the only Transfer-Encoding understood is chunked");
+        refuse(framing, 400, "the only Transfer-Encoding understood is chunked");
     else
         framing->is_chunked = true;
 }

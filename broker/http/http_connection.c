@@ -83,12 +83,26 @@ void http_connection_adopt(struct http_server *server, int fd,
     head->previous = &connection->link;
     server->connections_count++;
     server->adopting = connection;
-    /* On failure it closes fd; whether it noticed us before that decides who releases. */
-    (void)MHD_add_connection(server->daemon, fd, (const struct sockaddr *)address, address_size);
-    if (server->adopting)
-        release(server->adopting);
+    if (MHD_add_connection(server->daemon, fd, (const struct sockaddr *)address, address_size) !=
+            MHD_YES &&
+        server->adopting == connection)
+        release(connection); /* it closed fd and never heard of us */
     server->adopting = NULL;
     http_server_make_due(server);
+}
+
+/* The newest connection of that descriptor: some versions take connections only in their next run.
+ */
+static struct http_connection *find_pending(struct http_server *server, int fd)
+{
+    struct http_link *head = &server->connections[(unsigned)fd % HTTP_BUCKETS];
+
+    for (struct http_link *at = head->previous; at != head; at = at->previous) {
+        struct http_connection *connection = connection_of(at);
+        if (connection->fd == fd && !connection->mhd)
+            return connection;
+    }
+    return NULL;
 }
 
 void http_connection_notify(void *arg, struct MHD_Connection *mhd, void **context,
@@ -97,10 +111,15 @@ void http_connection_notify(void *arg, struct MHD_Connection *mhd, void **contex
     struct http_server *server = arg;
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        CHECK(server->adopting != NULL);
-        server->adopting->mhd = mhd;
-        *context = server->adopting;
-        server->adopting = NULL;
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+        CHECK(info != NULL);
+        struct http_connection *connection = find_pending(server, info->connect_fd);
+        CHECK(connection != NULL);
+        connection->mhd = mhd;
+        *context = connection;
+        if (server->adopting == connection)
+            server->adopting = NULL;
     } else if (*context) {
         struct http_connection *connection = *context;
         *context = NULL;
@@ -136,7 +155,7 @@ void http_connection_resume(struct http_connection *connection)
 
 void http_connection_cut(struct http_connection *connection)
 {
-    if (connection->is_cut)
+    if (connection->is_cut || !connection->mhd)
         return;
     connection->is_cut = true;
     if (connection->request)
@@ -252,6 +271,12 @@ static void check_connection(struct http_connection *connection, int64_t now_ms)
 {
     struct http_request *request = connection->request;
 
+    if (!connection
+             ->mhd) { /* refused in a later run, without a notice, and its descriptor closed */
+        if (now_ms - connection->since_mono_ms >= HTTP_ADOPT_MS)
+            release(connection);
+        return;
+    }
     if (connection->is_cut)
         return;
     if (!request) {

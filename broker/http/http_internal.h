@@ -30,6 +30,7 @@ enum {
     HTTP_ACCEPTS_PER_TURN = 32,
     HTTP_BUCKETS = 10, /* a connection's deadlines are looked at once in so many ticks */
     HTTP_TICK_MS = 100,
+    HTTP_ADOPT_MS = 1000,
     HTTP_HEADER_MS = 10 * 1000,
     HTTP_BODY_MS = 30 * 1000,
     HTTP_BODY_BYTES_PER_S = 1024,
