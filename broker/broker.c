@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -20,6 +21,7 @@ enum {
     PUBLISH_TICKS = 10,
     HELD_GRACE_MS = 5 * 1000, /* after SIGTERM, until what is still held is answered with 503 */
     STOP_MAX_MS = 15 * 1000,  /* nothing may keep us longer */
+    SPARE_FDS = 128,          /* for the loop, Redis, metrics and files */
     PER_ADDRESS_MAX = 0,      /* no limit: behind a proxy all clients share one address */
     BODIES_MIN = 8,           /* largest bodies that always fit the budget together */
     SIGNALS = 3,
@@ -208,6 +210,21 @@ static int create_api(struct broker *broker, struct error_text *why)
     return api_create(&options, &broker->api, why);
 }
 
+/* As many as configured, or as descriptors allow: better to let clients wait than to run out. */
+static unsigned count_connections(const struct settings *settings)
+{
+    struct rlimit limit;
+    unsigned wanted = (unsigned)settings->broker.connections_max;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)wanted + SPARE_FDS)
+        return wanted;
+    unsigned allowed =
+        limit.rlim_cur > 2 * SPARE_FDS ? (unsigned)limit.rlim_cur - SPARE_FDS : SPARE_FDS;
+    log_event(LOG_WARN, "connections_lowered", LOG_I("configured", wanted),
+              LOG_I("allowed", allowed), LOG_I("descriptors", limit.rlim_cur));
+    return allowed;
+}
+
 static int create_server(struct broker *broker, struct error_text *why)
 {
     const struct settings *settings = broker->settings;
@@ -219,7 +236,7 @@ static int create_server(struct broker *broker, struct error_text *why)
     const struct http_server_options options = {
         .loop = &broker->loop,
         .listen_fd = listen_fd,
-        .connections_max = (unsigned)settings->broker.connections_max,
+        .connections_max = count_connections(settings),
         .per_address_max = PER_ADDRESS_MAX,
         .body_bytes_budget = budget > bodies_bytes_max ? budget : bodies_bytes_max,
         .is_counted = true,
