@@ -89,9 +89,7 @@ static int read_arguments(int argc, char **argv, struct arguments *out)
     return 0;
 }
 
-/* ---- child
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- child ---- */
 
 static int run_child(const char *which)
 {
@@ -123,8 +121,7 @@ static int run_child(const char *which)
     return worker_run(&options);
 }
 
-/* ---- supervisor
- * --------------------------------------------------------------------------------------------- */
+/* ---- supervisor ---- */
 
 /* What the settings alone cannot know. */
 static int check_settings(const struct settings *settings, struct worker_layout *layout,

@@ -66,8 +66,7 @@ struct worker {
     uint64_t log_dropped;
 };
 
-/* ---- upstreams
- * -------------------------------------------------------------------------------------------- */
+/* ---- upstreams ---- */
 
 static void on_pauses(int status, const struct slice *names, unsigned count, void *arg)
 {
@@ -117,8 +116,7 @@ static void stop_watch(struct worker *worker)
     worker->watch = NULL;
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static void close_handles(struct worker *worker)
 {
@@ -239,8 +237,7 @@ static void on_parent_gone(void *arg)
     begin_drain(worker, 0);
 }
 
-/* ---- from the supervisor
- * ---------------------------------------------------------------------------------- */
+/* ---- from the supervisor ---- */
 
 static void on_orphans(uint32_t number, int fd, void *arg)
 {
@@ -300,8 +297,7 @@ static void on_config(int fd, void *arg)
     (void)close(fd);
 }
 
-/* ---- from the queue
- * --------------------------------------------------------------------------------------- */
+/* ---- from the queue ---- */
 
 static void on_wake(void *arg)
 {
@@ -350,9 +346,7 @@ static void on_health(void *arg)
     claim_wake(&worker->runner);
 }
 
-/* ---- time
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- time ---- */
 
 static void on_published(int status, void *arg)
 {
@@ -443,8 +437,7 @@ static void on_prepare(uv_prepare_t *prepare)
     (void)log_flush();
 }
 
-/* ---- the beginning
- * ----------------------------------------------------------------------------------------- */
+/* ---- the beginning ---- */
 
 static int open_handles(struct worker *worker)
 {

@@ -9,8 +9,7 @@
 
 enum { FD_PATH_SIZE = 64 };
 
-/* ---- layout
- * --------------------------------------------------------------------------------------------- */
+/* ---- layout ---- */
 
 unsigned worker_config_count_cores(void)
 {
@@ -61,9 +60,7 @@ int worker_config_layout(const struct settings *settings, unsigned cores, unsign
     return 0;
 }
 
-/* ---- text
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- text ---- */
 
 static int keep_text(const struct buf *text, int *out_fd, struct error_text *why)
 {
@@ -122,8 +119,7 @@ int worker_config_open(const char *path, struct settings **out, int *out_fd, str
     return status;
 }
 
-/* ---- the rest
- * -------------------------------------------------------------------------------------------- */
+/* ---- the rest ---- */
 
 enum log_level worker_config_log_level(const struct settings *settings)
 {

@@ -16,8 +16,7 @@ enum { HTTP_FAILURE_MIN = 400 };
 
 static void start_call(struct attempt *attempt);
 
-/* ---- what is written down
- * ---------------------------------------------------------------------------- */
+/* ---- what is written down ---- */
 
 /* Adds the try that just ended to the job's list; texts are borrowed until the commit. */
 static void note_try(struct attempt *attempt, const struct outcome *outcome)
@@ -75,10 +74,13 @@ static void commit_success(struct attempt *attempt, const struct outcome *outcom
     set_final(&attempt->job, JOB_SUCCEEDED);
     metrics_add(METRIC_TOKENS_INPUT, (uint64_t)outcome->usage.input_tokens);
     metrics_add(METRIC_TOKENS_OUTPUT, (uint64_t)outcome->usage.output_tokens);
-    if (log_is_on(LOG_DEBUG))
-        log_event(LOG_DEBUG, "job_succeeded", LOG_SN("job", attempt->job.id.core, JOB_ID_CORE_SIZE),
+    if (log_is_on(LOG_DEBUG)) {
+        char id[JOB_ID_TEXT_SIZE + 1];
+        job_id_text(&attempt->job.id, id);
+        log_event(LOG_DEBUG, "job_succeeded", LOG_S("job", id),
                   LOG_I("attempt", attempt->job.attempt),
                   LOG_I("http_status", outcome->http_status));
+    }
     commit_start(attempt, VERDICT_FINISH);
 }
 
@@ -96,8 +98,7 @@ static void commit_failure(struct attempt *attempt, const struct outcome *outcom
     commit_start(attempt, VERDICT_FAIL);
 }
 
-/* ---- after a try that failed
- * ------------------------------------------------------------------------- */
+/* ---- after a try that failed ---- */
 
 /* The words of the first try must outlive the second one. */
 static void keep_first_error(struct attempt *attempt)
@@ -180,8 +181,7 @@ static void settle_failure(struct attempt *attempt, struct outcome *outcome,
     }
 }
 
-/* ---- the end of a call
- * ------------------------------------------------------------------------------- */
+/* ---- the end of a call ---- */
 
 static void judge(const struct attempt *attempt, const struct upstream_answer *answer,
                   struct outcome *out)
@@ -264,8 +264,7 @@ static void on_end(const struct upstream_answer *answer, void *arg)
     }
 }
 
-/* ---- the beginning of a call
- * ------------------------------------------------------------------------- */
+/* ---- the beginning of a call ---- */
 
 static int least_ms(int64_t a, int64_t b)
 {

@@ -33,6 +33,7 @@ void claim_wake(struct runner *runner)
 {
     runner->claimer.may_wait = true;
     runner->claimer.has_change = true;
+    runner->claimer.wants_hints = true;
 }
 
 void claim_note_room(struct runner *runner)
@@ -54,13 +55,12 @@ void claim_tick(struct runner *runner)
     if (now_mono_ms < claimer->sweep_mono_ms)
         return;
     claimer->may_wait = true;
-    claimer->is_sweep = true;
+    claimer->wants_hints = true;
     claimer->sweep_mono_ms =
         now_mono_ms + CLAIM_SWEEP_MS / 2 + (int64_t)(digest_random_u64() % (CLAIM_SWEEP_MS / 2));
 }
 
-/* ---- asking
- * ------------------------------------------------------------------------------------------ */
+/* ---- asking ---- */
 
 static void on_claim(const struct queue_claim_result *result, void *arg);
 
@@ -92,9 +92,9 @@ void claim_turn(struct runner *runner)
     claimer->has_change = false;
     unsigned count = route_list_select(&claimer->routes, room_of, runner, choices,
                                        LIMIT_CLAIM_ROUTES, &hot_count);
-    /* Known work has to wait for room; to hear of unknown work an occasional empty claim is enough.
-     */
-    if (hot_count == 0 && !(claimer->may_wait && (count > 0 || claimer->is_sweep)))
+    /* Known work has to wait for room. To hear of work of routes nobody has named yet, a claim that
+     * asks for nothing is worth while once after a wake-up or a sweep. */
+    if (hot_count == 0 && !(claimer->may_wait && (count > 0 || claimer->wants_hints)))
         return;
     for (unsigned i = 0; i < count; i++)
         rooms[i] = (struct queue_room){.route = choices[i].name, .room = choices[i].room};
@@ -106,16 +106,22 @@ void claim_turn(struct runner *runner)
         .count_max = count_max < LIMIT_CLAIM_COUNT ? count_max : LIMIT_CLAIM_COUNT,
         .takes_suspect = runner->suspects_count == 0,
         /* Who has no room must not be woken in place of one who has. */
-        .wants_wake = count > 0 || claimer->routes.count == 0,
+        .wants_wake = upstream_set_has_room(runner->set),
     };
     claimer->is_asking = true;
     claimer->may_wait = false;
-    claimer->is_sweep = false;
+    claimer->wants_hints = false;
     queue_claim(runner->queue, &request, on_claim, runner);
 }
 
-/* ---- answers
- * ------------------------------------------------------------------------------------------ */
+/* ---- answers ---- */
+
+/* Jobs wait that we know of. */
+static void ask_again(struct claimer *claimer)
+{
+    claimer->may_wait = true;
+    claimer->has_change = true;
+}
 
 static void note_routes(struct runner *runner, const struct queue_claim_result *result)
 {
@@ -126,7 +132,7 @@ static void note_routes(struct runner *runner, const struct queue_claim_result *
     for (unsigned i = 0; i < result->waiting_count; i++) {
         route_list_heat(routes, result->waiting[i].route);
         if (router_room(runner->set->router, result->waiting[i].route) > 0)
-            claim_wake(runner);
+            ask_again(&runner->claimer);
     }
     if (!result->has_more)
         route_list_settle(routes);
@@ -168,5 +174,5 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
         take_job(runner, &result->jobs[i]);
     /* Only a claim that found nothing registers us for wake-ups: ask until one does. */
     if (result->jobs_count > 0 || result->has_more)
-        claim_wake(runner);
+        ask_again(claimer);
 }

@@ -19,10 +19,10 @@ enum {
 
 struct claimer {
     struct route_list routes;
-    bool is_asking;  /* a claim is in flight */
-    bool may_wait;   /* jobs may be waiting in the queue */
-    bool is_sweep;   /* the next claim is worth while even without room, for its hints */
-    bool has_change; /* room or knowledge changed since the last look */
+    bool is_asking;   /* a claim is in flight */
+    bool may_wait;    /* jobs may be waiting in the queue */
+    bool wants_hints; /* the next claim is worth while even without room for anything known */
+    bool has_change;  /* room or knowledge changed since the last look */
     int64_t paused_until_mono_ms;
     int64_t sweep_mono_ms; /* next sweep */
 };

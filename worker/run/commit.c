@@ -10,8 +10,16 @@
 
 static void send_now(struct attempt *attempt);
 
-/* ---- held
- * ----------------------------------------------------------------------------------------- */
+static void log_job(enum log_level level, const char *event, const struct job *job,
+                    const char *reason)
+{
+    char id[JOB_ID_TEXT_SIZE + 1];
+
+    job_id_text(&job->id, id);
+    log_event(level, event, LOG_S("job", id), LOG_S("reason", reason));
+}
+
+/* ---- held ---- */
 
 static void held_add(struct attempt *attempt)
 {
@@ -47,9 +55,8 @@ static void hold(struct attempt *attempt)
         attempt->job.payload.size > COMMIT_HELD_BYTES_MAX - runner->held_bytes ||
         job_copy(&attempt->job, &attempt->job, &memory) < 0) {
         if (attempt->verdict != VERDICT_RELEASE)
-            log_event(LOG_WARN, "result_given_up",
-                      LOG_SN("job", attempt->job.id.core, JOB_ID_CORE_SIZE),
-                      LOG_S("reason", "the queue is away and too many results are held"));
+            log_job(LOG_WARN, "result_given_up", &attempt->job,
+                    "the queue is away and too many results are held");
         hold_release(attempt);
         return;
     }
@@ -81,8 +88,7 @@ void commit_held(struct runner *runner)
     }
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static void count(struct attempt *attempt)
 {
@@ -130,17 +136,17 @@ static void on_done(int status, void *arg)
     case ERR_FULL:
         hold_release(attempt);
         return;
-    default: /* the queue is closing, or a bug was logged there: the lease lapses and the job runs
-                again */
-        log_event(LOG_WARN, "commit_failed", LOG_SN("job", attempt->job.id.core, JOB_ID_CORE_SIZE),
-                  LOG_S("error", error_name_of(status)));
-        break;
+    default:
+        log_job(LOG_WARN, "commit_failed", &attempt->job, error_name_of(status));
+        if (status == ERR_UNKNOWN || status == ERR_OFFLINE || attempt->verdict == VERDICT_RELEASE)
+            break; /* the queue is closing: the lease lapses and the job runs again */
+        hold_release(attempt);
+        return;
     }
     attempt_end(attempt);
 }
 
-/* ---- sending
- * --------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static void send_now(struct attempt *attempt)
 {

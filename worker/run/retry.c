@@ -74,8 +74,7 @@ struct retry_answer retry_decide(const struct retry_question *question)
     return (struct retry_answer){.action = RETRY_LATER, .due_at_ms = due_at_ms};
 }
 
-/* ---- budget -------------------------------------------------------------------------------------
- */
+/* ---- budget ---- */
 
 static void budget_advance(struct retry_budget *budget, int64_t now_mono_ms)
 {

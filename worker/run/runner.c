@@ -83,8 +83,7 @@ void runner_abandon(struct runner *runner)
     }
 }
 
-/* ---- jobs without an attempt
- * -------------------------------------------------------------------------- */
+/* ---- jobs without an attempt ---- */
 
 static void on_returned(int status, void *arg)
 {
@@ -104,8 +103,7 @@ void runner_return_job(struct runner *runner, const struct job *job)
     queue_release(runner->queue, job, on_returned, runner);
 }
 
-/* ---- what the queue tells
- * ----------------------------------------------------------------------------- */
+/* ---- what the queue tells ---- */
 
 void runner_on_cancel(struct runner *runner, const struct job_id *id, unsigned claim)
 {
@@ -118,14 +116,12 @@ void runner_on_lost(struct runner *runner, const struct job_id *id, unsigned cla
 {
     struct attempt *attempt = attempt_table_find(&runner->table, id, claim);
 
-    runner->counts.fenced++;
-    metrics_add(METRIC_JOBS_FENCED, 1);
+    runner->counts.fenced++; /* the queue counted it in the metrics */
     if (attempt)
         attempt_abort(attempt, ATTEMPT_LOST);
 }
 
-/* ---- time
- * --------------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 void runner_tick(struct runner *runner)
 {
@@ -151,9 +147,10 @@ void runner_log_failure(struct runner *runner, const struct job *job)
         return;
     }
     runner->failures_logged++;
-    log_event(LOG_INFO, job->state == JOB_EXPIRED ? "job_expired" : "job_failed",
-              LOG_SN("job", job->id.core, JOB_ID_CORE_SIZE), LOG_I("attempt", job->attempt),
-              LOG_SN("route", job->route.bytes, job->route.size),
+    char id[JOB_ID_TEXT_SIZE + 1];
+    job_id_text(&job->id, id);
+    log_event(LOG_INFO, job->state == JOB_EXPIRED ? "job_expired" : "job_failed", LOG_S("job", id),
+              LOG_I("attempt", job->attempt), LOG_SN("route", job->route.bytes, job->route.size),
               LOG_SN("upstream", job->upstream.bytes, job->upstream.size),
               LOG_I("http_status", job->http_status),
               LOG_SN("error", job->error_code.bytes, job->error_code.size),

@@ -18,8 +18,7 @@ static int find_by_name(const struct upstream_set *set, const char *name)
     return NOT_THERE;
 }
 
-/* ---- the gate of the router
- * ---------------------------------------------------------------------------- */
+/* ---- the gate of the router ---- */
 
 static bool gate_is_open(unsigned upstream, void *arg)
 {
@@ -27,9 +26,8 @@ static bool gate_is_open(unsigned upstream, void *arg)
     return !set->blocked[upstream] && limiter_is_open(set->limiter, upstream, clock_mono_ms());
 }
 
-static unsigned gate_room(unsigned upstream, void *arg)
+static unsigned room_now(const struct upstream_set *set, unsigned upstream)
 {
-    const struct upstream_set *set = arg;
     unsigned room = limiter_room(set->limiter, upstream, clock_mono_ms());
     unsigned share = limiter_share(set->limiter, upstream);
     unsigned used = limiter_in_flight(set->limiter, upstream) + set->carried[upstream];
@@ -41,15 +39,18 @@ static unsigned gate_room(unsigned upstream, void *arg)
     return room < share - used ? room : share - used;
 }
 
+static unsigned gate_room(unsigned upstream, void *arg)
+{
+    return room_now(arg, upstream);
+}
+
 static unsigned gate_in_flight(unsigned upstream, void *arg)
 {
     const struct upstream_set *set = arg;
     return limiter_in_flight(set->limiter, upstream) + set->carried[upstream];
 }
 
-/* ---- life
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 enum { KEY_HEADER_SIZE_MAX = 16 * 1024 };
 
@@ -147,9 +148,16 @@ void upstream_set_release(struct upstream_set *set)
         destroy(set);
 }
 
-/* ---- calls
- * -----------------------------------------------------------------------------------------------
- */
+bool upstream_set_has_room(const struct upstream_set *set)
+{
+    for (unsigned i = 0; i < set->count; i++)
+        if (!set->blocked[i] && !router_is_paused(set->router, i) &&
+            router_health(set->router, i) != ROUTER_DOWN && room_now(set, i) > 0)
+            return true;
+    return false;
+}
+
+/* ---- calls ---- */
 
 void upstream_set_note_start(struct upstream_set *set, unsigned upstream, bool is_retry)
 {

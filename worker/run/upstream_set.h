@@ -35,6 +35,9 @@ MUST_CHECK int upstream_set_create(struct settings *settings, unsigned child, un
 void upstream_set_retain(struct upstream_set *set);
 void upstream_set_release(struct upstream_set *set); /* NULL is legal */
 
+/* Whether any upstream could take a call now, of whatever route. */
+bool upstream_set_has_room(const struct upstream_set *set);
+
 void upstream_set_note_start(struct upstream_set *set, unsigned upstream, bool is_retry);
 /* current: the set in use now, maybe a newer one. */
 void upstream_set_note_end(struct upstream_set *set, unsigned upstream,

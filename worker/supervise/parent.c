@@ -36,8 +36,7 @@ struct parent {
     int exit_code;
 };
 
-/* ---- actions
- * ------------------------------------------------------------------------------------- */
+/* ---- actions ---- */
 
 static int spawn(struct parent *parent, unsigned index, struct error_text *why)
 {
@@ -113,8 +112,7 @@ static void begin_stop(struct parent *parent, int timeout_ms)
         step(parent, i, CHILD_STOP);
 }
 
-/* ---- events
- * -------------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 static void say_ready(struct parent *parent)
 {
@@ -263,8 +261,7 @@ static void on_time(struct parent *parent)
     }
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
 
 static int poll_timeout_ms(const struct parent *parent)
 {
