@@ -383,7 +383,7 @@ static int call_go(struct upstream_call *call, const char *addresses)
     }
     struct multi *multi = multi_pick(call->pool);
     if (!multi)
-        return ERR_NOMEM;
+        return ERR_BUSY; /* all are being mended */
     call->phase = CALL_CONNECTING;
     return multi_add(multi, call);
 }
@@ -396,7 +396,7 @@ static void on_resolved(struct resolver_wait *wait, const char *addresses)
     if (!addresses)
         call_end(call, UPSTREAM_CONNECT, 0, "the host name was not found");
     else if (call_go(call, addresses) < 0)
-        call_end(call, UPSTREAM_CONNECT, 0, "out of memory");
+        call_end(call, UPSTREAM_CONNECT, 0, "the transfer could not be started");
 }
 
 /* Its end comes before the loop waits again. */
