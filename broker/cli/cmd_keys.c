@@ -117,7 +117,8 @@ static int add(struct keys_run *run, const char *tenant)
     status = save(run);
     if (status != CLI_DONE)
         return status;
-    const struct key *key = keys_at(run->keys, keys_count(run->keys) - 1);
+    const struct key *key = keys_find(run->keys, slice_of(text)); /* they are kept sorted by id */
+    CHECK(key != NULL);
     if (run->cli->is_json)
         printf("{\"id\": \"%s\", \"tenant\": \"%s\", \"role\": \"%s\", \"key\": \"%s\"}\n", key->id,
                key->tenant, key_role_word(key->role), text);
