@@ -116,12 +116,12 @@ static void on_hour(struct queue_op *op, int status, const struct redisReply *re
 static void ask_hour(struct list *list)
 {
     struct queue *queue = list->op.queue;
-    int64_t before_ms = list->after.core[0] ? job_id_at_ms(&list->after) + 1 : INT64_MAX / 2;
+    int64_t at_ms = list->after.core[0] ? job_id_at_ms(&list->after) : INT64_MAX / 4096;
 
     list->op.on_reply = on_hour;
     queue_call_begin_all(queue, VERB_LIST, 0, 3 + list->tenants_count);
     redis_link_number(queue->commands, list->hour);
-    redis_link_number(queue->commands, before_ms);
+    redis_link_number(queue->commands, at_ms);
     redis_link_number(queue->commands, list->limit);
     for (unsigned i = 0; i < list->tenants_count; i++)
         redis_link_argument(queue->commands, list->tenants[i], JOB_TENANT_SIZE);

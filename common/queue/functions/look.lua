@@ -59,30 +59,38 @@ function verbs.census(keys, args)
 end
 verb_flags.census = {'no-writes', 'allow-oom'}
 
+local LIST_SLACK, LIST_SCAN = 64, 10000
+
 -- Milliseconds in a packed id: 10 bits of shard, then 42 of time.
 local function packed_ms(packed)
   local high, low = unpack_bytes('>I6B', packed)
   return (high % 2 ^ 38) * 16 + floor(low / 16)
 end
 
--- Entries of an index list that may be older than before_ms, newest last: a window of at most limit + some of the same
--- moment, because brokers' submits may arrive a little out of order.
-local function window(key, before_ms, limit)
-  local count = call('LLEN', key)
-  local low, high = 0, count -- first index whose time is >= before_ms
-  local last = count > 0 and call('LINDEX', key, -1)
-  if last and packed_ms(last) < before_ms then low = count end
+-- First index of a list whose time is not before ms, where the list is in order of time.
+local function first_not_before(key, count, ms)
+  local low, high = 0, count
+  if count > 0 and packed_ms(call('LINDEX', key, -1)) < ms then return count end
   while low < high do
     local middle = floor((low + high) / 2)
-    if packed_ms(call('LINDEX', key, middle)) < before_ms then low = middle + 1 else high = middle end
+    if packed_ms(call('LINDEX', key, middle)) < ms then low = middle + 1 else high = middle end
   end
-  return call('LRANGE', key, max(0, low - limit), min(count, low + 64))
+  return low
 end
 
--- list: ids of one hour. ARGV: newest hour wanted, only ids up to this ms, limit, then tenants. Answers the hour that was
+-- Entries of an index list around a moment: all of that millisecond and `limit` older ones, and a few on both
+-- sides, because submits of several brokers arrive a little out of order.
+local function window(key, at_ms, limit)
+  local count = call('LLEN', key)
+  local from = first_not_before(key, count, at_ms)
+  local to = from < count and first_not_before(key, count, at_ms + 1) or count
+  return call('LRANGE', key, max(0, from - limit - LIST_SLACK), min(to, from + LIST_SCAN) + LIST_SLACK)
+end
+
+-- list: ids of one hour. ARGV: newest hour wanted, ids of this ms and older, limit, then tenants. Answers the hour that was
 -- looked at, the latest hour before it in which there is something (-1: none), and packed ids.
 function verbs.list(keys, args)
-  local wanted, before_ms, limit = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local wanted, at_ms, limit = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
   local shard, hour, older = prefixes(keys), -1, -1
   for _, p in ipairs(shard) do
     for i = 4, #args do
@@ -100,7 +108,7 @@ function verbs.list(keys, args)
       if call('EXISTS', key) == 0 then
         call('ZREM', name, hour)
       else
-        ids[#ids + 1] = table.concat(window(key, before_ms, limit))
+        ids[#ids + 1] = table.concat(window(key, at_ms, limit))
       end
     end
   end

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ static void launch(struct rig_redis *redis, const char *const *extra)
     redis->pid = fork();
     assert_true(redis->pid >= 0);
     if (redis->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing behind */
         execvp(argv[0], (char *const *)(uintptr_t)argv);
         _exit(127);
     }

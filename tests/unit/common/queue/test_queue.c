@@ -1,4 +1,5 @@
-/* A job's way through the queue against a real Redis: submit, claim, commit and everything around. */
+/* A job's way through the queue against a real Redis: submit, claim, commit and everything around.
+ */
 #include "queue_rig.h"
 
 #include <stdio.h>
@@ -22,7 +23,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void wait_state(struct rig *rig, struct queue *queue, const struct job_id *id, enum job_state state)
+static void wait_state(struct rig *rig, struct queue *queue, const struct job_id *id,
+                       enum job_state state)
 {
     for (int64_t until = clock_mono_ms() + RIG_WAIT_MS; clock_mono_ms() < until;) {
         if (rig_state(rig, queue, id) == state)
@@ -67,7 +69,8 @@ static void submit_claim_finish_get(void **state)
     assert_int_equal(rig_inspect(rig, queue), 0);
     assert_int_equal(rig_ask_number(&rig->redis, "HGET {%u}:n j", job_id_shard(&job.id)), 0);
     assert_int_equal(rig_ask_number(&rig->redis, "HGET {%u}:n b", job_id_shard(&job.id)), 0);
-    assert_true(rig_ask_number(&rig->redis, "TTL {%u}:j:%s", job_id_shard(&job.id), job.id.core) > 3600);
+    assert_true(rig_ask_number(&rig->redis, "TTL {%u}:j:%s", job_id_shard(&job.id), job.id.core) >
+                3600);
     rig_close(rig, queue);
 }
 
@@ -84,7 +87,8 @@ static void large_bodies_and_results_go_in_pieces(void **state)
     memset(result, 'r', sizeof(result) - 1);
     job.payload = slice_of(body);
     assert_int_equal(rig_submit(rig, queue, &job).status, 0);
-    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:b:%s:2", job_id_shard(&job.id), job.id.core), 1);
+    assert_int_equal(
+        rig_ask_number(&rig->redis, "EXISTS {%u}:b:%s:2", job_id_shard(&job.id), job.id.core), 1);
     assert_int_equal(rig_get(rig, queue, &job.id, &now), 0);
     assert_true(slice_is(now.payload, body));
     claimed = rig_claim(rig, queue, "m", 1, false);
@@ -93,14 +97,16 @@ static void large_bodies_and_results_go_in_pieces(void **state)
 
     struct job running = claimed->jobs[0];
     assert_int_equal(rig_finish(rig, queue, &running, result), 0);
-    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:b:%s:0", job_id_shard(&job.id), job.id.core), 0);
+    assert_int_equal(
+        rig_ask_number(&rig->redis, "EXISTS {%u}:b:%s:0", job_id_shard(&job.id), job.id.core), 0);
     assert_int_equal(rig_get(rig, queue, &job.id, &now), 0);
     assert_int_equal(now.state, JOB_SUCCEEDED);
     assert_int_equal(now.pieces, 2);
     assert_true(slice_is(now.payload, result));
     assert_int_equal(rig_finish(rig, queue, &running, result), 0);
 
-    /* Pieces live as long as the result, the record longer: the job is there, its payload is not. */
+    /* Pieces live as long as the result, the record longer: the job is there, its payload is not.
+     */
     for (int i = 0; i < 2; i++)
         rig_ask(&rig->redis, "DEL {%u}:r:%s:1:%d", job_id_shard(&job.id), job.id.core, i);
     assert_int_equal(rig_get(rig, queue, &job.id, &now), 0);
@@ -143,7 +149,8 @@ static void retry_waits_and_counts(void **state)
     assert_int_equal(running.attempt, 1);
     assert_int_equal(running.attempts_count, 1);
     assert_int_equal(rig_finish(rig, queue, &running, "{}"), 0);
-    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:t:%s", job_id_shard(&job.id), job.id.core), 0);
+    assert_int_equal(
+        rig_ask_number(&rig->redis, "EXISTS {%u}:t:%s", job_id_shard(&job.id), job.id.core), 0);
     rig_close(rig, queue);
 }
 
@@ -168,7 +175,8 @@ static void release_counts_nothing_and_goes_first(void **state)
     assert_int_equal(now.crashes, 0);
     assert_int_equal(now.claim, 1);
     assert_int_equal(rig_inspect(rig, queue), 0);
-    assert_memory_equal(rig_claim(rig, queue, "m", 1, false)->jobs[0].id.core, job.id.core, JOB_ID_CORE_SIZE);
+    assert_memory_equal(rig_claim(rig, queue, "m", 1, false)->jobs[0].id.core, job.id.core,
+                        JOB_ID_CORE_SIZE);
     /* The old claim is over. */
     assert_int_equal(rig_release(rig, queue, &running), ERR_FENCED);
     assert_int_equal(rig_finish(rig, queue, &running, "{}"), ERR_FENCED);
@@ -243,12 +251,14 @@ static void forget_removes_the_result(void **state)
     queue_forget(queue, &job.id, on_forgotten, &forgotten);
     rig_wait(rig, &forgotten.is_done);
     assert_int_equal(forgotten.status, 0);
-    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:r:%s:1:0", job_id_shard(&job.id), job.id.core), 0);
+    assert_int_equal(
+        rig_ask_number(&rig->redis, "EXISTS {%u}:r:%s:1:0", job_id_shard(&job.id), job.id.core), 0);
     assert_int_equal(rig_get(rig, queue, &job.id, &now), 0);
     assert_int_equal(now.state, JOB_SUCCEEDED);
     assert_int_equal(now.payload_size, 0);
     assert_true(slice_is(now.content_type, "application/json"));
-    assert_true(rig_ask_number(&rig->redis, "TTL {%u}:j:%s", job_id_shard(&job.id), job.id.core) > 0);
+    assert_true(rig_ask_number(&rig->redis, "TTL {%u}:j:%s", job_id_shard(&job.id), job.id.core) >
+                0);
     rig_close(rig, queue);
 }
 
@@ -300,7 +310,8 @@ static void far_deadlines_come_near(void **state)
     queue_sweep_start(queue);
     for (int i = 0; i < 1000 && rig_ask_number(&rig->redis, "ZCARD {%u}:Y", shard) != 1; i++)
         rig_run_ms(rig, 10);
-    assert_int_equal(rig_ask_number(&rig->redis, "ZSCORE {%u}:Y %s", shard, job.id.core), job.expires_at_ms);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZSCORE {%u}:Y %s", shard, job.id.core),
+                     job.expires_at_ms);
     rig_close(rig, queue);
 }
 
@@ -321,8 +332,8 @@ static void delayed_jobs_start_when_due(void **state)
     rig_close(rig, queue);
 }
 
-static struct queue_submit_result submit_keyed(struct rig *rig, struct queue *queue, const char *key,
-                                               const char *body)
+static struct queue_submit_result submit_keyed(struct rig *rig, struct queue *queue,
+                                               const char *key, const char *body)
 {
     uint8_t key_hash[32], body_hash[32];
     struct job job = rig_job(queue, "m");
@@ -333,7 +344,8 @@ static struct queue_submit_result submit_keyed(struct rig *rig, struct queue *qu
     digest_sha256(key, strlen(key), key_hash);
     digest_sha256(body, strlen(body), body_hash);
     digest_random(random, sizeof(random));
-    job.id = job_id_make(queue_shard_for_key(queue, job.tenant, key_hash), job.created_at_ms, random);
+    job.id =
+        job_id_make(queue_shard_for_key(queue, job.tenant, key_hash), job.created_at_ms, random);
     job.payload = slice_of(body);
     return rig_submit_full(rig, queue, &submission);
 }
@@ -449,7 +461,8 @@ static void functions_that_vanish_come_back(void **state)
 
     rig_ask(&rig->redis, "FUNCTION FLUSH");
     assert_int_equal(rig_submit(rig, queue, &job).status, ERR_UNFIT);
-    assert_int_equal(rig_get(rig, queue, &job.id, NULL), ERR_NOT_FOUND); /* nothing was left behind */
+    assert_int_equal(rig_get(rig, queue, &job.id, NULL),
+                     ERR_NOT_FOUND); /* nothing was left behind */
     rig_wait_ready(rig, queue, true);
     assert_int_equal(rig_submit(rig, queue, &job).status, 0);
     rig_close(rig, queue);

@@ -1,4 +1,5 @@
-/* Who may write: leases, claim numbers and tokens, recovery, suspects, and the state table against the functions. */
+/* Who may write: leases, claim numbers and tokens, recovery, suspects, and the state table against
+ * the functions. */
 #include "queue_rig.h"
 
 #include <stdio.h>
@@ -183,12 +184,14 @@ static void a_broken_record_fails_alone(void **state)
     good = rig_job(queue, "m");
     assert_int_equal(rig_submit(rig, queue, &good).status, 0);
     /* One bit of the body. */
-    long long size = rig_ask_number(&rig->redis, "STRLEN {%u}:j:%s", job_id_shard(&bad.id), bad.id.core);
+    long long size =
+        rig_ask_number(&rig->redis, "STRLEN {%u}:j:%s", job_id_shard(&bad.id), bad.id.core);
     rig_ask(&rig->redis, "SETRANGE {%u}:j:%s %lld !", job_id_shard(&bad.id), bad.id.core, size - 3);
     claimed = rig_claim(rig, queue, "m", 5, false);
     assert_int_equal(claimed->count, 1);
     assert_memory_equal(claimed->jobs[0].id.core, good.id.core, JOB_ID_CORE_SIZE);
-    for (int i = 0; i < 100 && (rig_get(rig, queue, &bad.id, &now) != 0 || now.state != JOB_FAILED); i++)
+    for (int i = 0; i < 100 && (rig_get(rig, queue, &bad.id, &now) != 0 || now.state != JOB_FAILED);
+         i++)
         rig_run_ms(rig, 10);
     assert_int_equal(now.state, JOB_FAILED);
     assert_true(slice_is(now.error_code, "corrupt_record"));
@@ -209,14 +212,16 @@ static void a_newer_record_is_left_alone(void **state)
     assert_int_equal(rig_submit(rig, queue, &other).status, 0);
     rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", job.id.core, "\2", (size_t)1);
     assert_int_equal(rig_claim(rig, queue, "m", 5, false)->count, 0);
-    assert_int_equal(rig_ask_number(&rig->redis, "LLEN {0}:q:m:1%b", job.tenant, (size_t)JOB_TENANT_SIZE), 1);
+    assert_int_equal(
+        rig_ask_number(&rig->redis, "LLEN {0}:q:m:1%b", job.tenant, (size_t)JOB_TENANT_SIZE), 1);
     assert_int_equal(rig_get(rig, queue, &job.id, NULL), ERR_NEWER);
     assert_int_equal(rig_cancel(rig, queue, &job.id, NULL), ERR_NEWER);
     assert_int_equal(rig_claim(rig, queue, "n", 5, false)->count, 1);
     rig_close(rig, queue);
 }
 
-/* ---- every verb in every state --------------------------------------------------------------------- */
+/* ---- every verb in every state
+ * --------------------------------------------------------------------- */
 
 struct table {
     struct rig *rig;
@@ -249,21 +254,24 @@ static void call_verb(const struct table *table, const char *verb, struct job jo
     if (strcmp(verb, "finish") == 0 || strcmp(verb, "fail") == 0) {
         assert_int_equal(job_state_from_letter(verb[1] == 'i' ? 'S' : 'F', &job.state), 0);
         assert_int_equal(job_encode(&job, &record), 0);
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b %b 100000", name, owner, sizeof(owner),
-                             record.data, record.size);
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b %b 100000", name, owner,
+                             sizeof(owner), record.data, record.size);
     } else if (strcmp(verb, "retry") == 0) {
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b 99999999999999 x", name, owner, sizeof(owner));
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b 99999999999999 x", name, owner,
+                             sizeof(owner));
     } else if (strcmp(verb, "release") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner, sizeof(owner));
     } else if (strcmp(verb, "recover") == 0) {
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner + 1, (size_t)JOB_MEMBER_SIZE);
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner + 1,
+                             (size_t)JOB_MEMBER_SIZE);
     } else if (strcmp(verb, "claim") == 0) {
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %s %b 15000 10 1 0 m 10", name, "childchi",
-                             job.token, (size_t)JOB_TOKEN_SIZE);
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %s %b 15000 10 1 0 m 10", name,
+                             "childchi", job.token, (size_t)JOB_TOKEN_SIZE);
     } else if (strcmp(verb, "sweep") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck 0", name);
     } else {
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, job.id.core, (size_t)JOB_ID_CORE_SIZE);
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, job.id.core,
+                             (size_t)JOB_ID_CORE_SIZE);
     }
     assert_non_null(reply);
     if (reply->type == REDIS_REPLY_ERROR)
@@ -272,13 +280,15 @@ static void call_verb(const struct table *table, const char *verb, struct job jo
     buf_deinit(&record);
 }
 
-/* A job in the given state with everything that could tempt a function: ticket, lease, delayed entry, deadline. */
+/* A job in the given state with everything that could tempt a function: ticket, lease, delayed
+ * entry, deadline. */
 static struct job place(const struct table *table, enum job_state job_state)
 {
     struct job job = rig_job(table->queue, "m");
     struct buf record = {.size_max = 1 << 20};
     char member[JOB_MEMBER_SIZE];
-    const char *const commands[] = {"RPUSH {0}:q:m:1%b %b", "ZADD {0}:D 1 %b%b", "ZADD {0}:L 1 %b%b"};
+    const char *const commands[] = {"RPUSH {0}:q:m:1%b %b", "ZADD {0}:D 1 %b%b",
+                                    "ZADD {0}:L 1 %b%b"};
 
     job.claim = 1;
     memset(job.token, 'T', sizeof(job.token));
@@ -287,13 +297,17 @@ static struct job place(const struct table *table, enum job_state job_state)
         job.payload = slice_of("{}");
     assert_int_equal(job_encode(&job, &record), 0);
     make_member(&job, member);
-    freeReplyObject(redisCommand(table->context, "SET {0}:j:%s %b", job.id.core, record.data, record.size));
-    freeReplyObject(redisCommand(table->context, commands[0], job.tenant, (size_t)JOB_TENANT_SIZE, member,
-                                 (size_t)JOB_TICKET_SIZE));
-    freeReplyObject(redisCommand(table->context, "ZADD {0}:R:m 1e15 1%b", job.tenant, (size_t)JOB_TENANT_SIZE));
+    freeReplyObject(
+        redisCommand(table->context, "SET {0}:j:%s %b", job.id.core, record.data, record.size));
+    freeReplyObject(redisCommand(table->context, commands[0], job.tenant, (size_t)JOB_TENANT_SIZE,
+                                 member, (size_t)JOB_TICKET_SIZE));
+    freeReplyObject(
+        redisCommand(table->context, "ZADD {0}:R:m 1e15 1%b", job.tenant, (size_t)JOB_TENANT_SIZE));
     freeReplyObject(redisCommand(table->context, "ZADD {0}:A 1 m"));
-    freeReplyObject(redisCommand(table->context, commands[1], member, (size_t)JOB_TICKET_SIZE, "", (size_t)0));
-    freeReplyObject(redisCommand(table->context, commands[2], member, (size_t)JOB_MEMBER_SIZE, "", (size_t)0));
+    freeReplyObject(
+        redisCommand(table->context, commands[1], member, (size_t)JOB_TICKET_SIZE, "", (size_t)0));
+    freeReplyObject(
+        redisCommand(table->context, commands[2], member, (size_t)JOB_MEMBER_SIZE, "", (size_t)0));
     freeReplyObject(redisCommand(table->context, "ZADD {0}:Y 1 %s", job.id.core));
     buf_deinit(&record);
     return job;
@@ -326,8 +340,9 @@ static void functions_follow_the_state_table(void **state)
                     fail_msg("%s: %s -> %s", verbs[i], job_state_word((enum job_state)from),
                              job_state_word(to));
             }
-            rig_ask(&table.rig->redis, "DEL {0}:j:%s {0}:L {0}:D {0}:Y {0}:S {0}:R:m {0}:A {0}:q:m:1%b",
-                    job.id.core, job.tenant, (size_t)JOB_TENANT_SIZE);
+            rig_ask(&table.rig->redis,
+                    "DEL {0}:j:%s {0}:L {0}:D {0}:Y {0}:S {0}:R:m {0}:A {0}:q:m:1%b", job.id.core,
+                    job.tenant, (size_t)JOB_TENANT_SIZE);
         }
     }
     /* claim, 7 ways on from running, and cancel and expire of what waits, at least. */
