@@ -25,6 +25,7 @@ struct client;
 struct cli {
     const char *config_path; /* --config or NULL */
     const char *url;         /* --url, $PENSTOCK_URL, or http://127.0.0.1:7368 */
+    bool has_url;            /* it was given */
     const char *key;         /* --key, $PENSTOCK_API_KEY, or "" */
     bool is_json;
     bool is_quiet;
@@ -60,6 +61,8 @@ int cli_run(struct cli *cli, int argc, char **argv);
 int cli_take_global(struct cli *cli, int *argc, char **argv);
 /* Waits for the end of one job; says why on stderr when it did not succeed. */
 int cli_wait_quietly(struct cli *cli, const char *id);
+/* Whether a `penstock up` runs with this data directory. */
+bool cli_is_up(const char *data_dir);
 /* Prints "penstock: …" to stderr, without control characters, and returns code. */
 PRINTF_LIKE(2, 3) int cli_fail(int code, const char *format, ...);
 /* After getopt has complained about an option. */

@@ -1,220 +1,219 @@
-/* doctor: is everything as it must be? Configuration, Redis and what it promises, workers,
- * upstreams, and the queue's invariants (no lease without job, no job without index, …). One line a
- * check; exit 0 only when all is well. */
+/* doctor: is everything as it must be? Configuration, keys, broker, upstreams; then what is in
+ * Redis. One line a check; exit 0 only when nothing is wrong. It changes nothing. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <uv.h>
 
-#include "broker/cli/cli.h"
 #include "broker/cli/client.h"
+#include "broker/cli/doctor.h"
 #include "broker/cli/terminal.h"
-#include "common/base/settings.h"
-#include "common/queue/queue.h"
-#include "common/queue/queue_fleet.h"
+#include "common/base/clock.h"
+#include "common/base/keys.h"
+#include "common/base/text.h"
 
-enum { READY_MS = 10000, INSPECT_MS = 300000, TICK_MS = 20 };
+enum { PROBE_MS = 5000 };
 
-struct doctor {
-    struct cli *cli;
-    struct settings *settings;
-    uv_loop_t loop;
-    uv_timer_t timer;
-    struct queue *queue;
-    int64_t deadline_ms; /* of the step under way, loop time */
-    bool is_inspecting, is_closing;
-    unsigned problems, warnings, checks;
-};
+/* ---- saying -------------------------------------------------------------------------------------
+ */
 
-static void say(struct doctor *doctor, const char *state, const char *name, const char *detail)
+static void say_json(const char *state, const char *check, const char *detail)
 {
+    struct buf line = {.size_max = 65536};
+
+    if (buf_printf(&line, "{\"state\": \"%s\", \"check\": ", state) == 0 &&
+        json_put_string(&line, check, strlen(check)) == 0 &&
+        buf_append_text(&line, ", \"detail\": ") == 0 &&
+        json_put_string(&line, detail, strlen(detail)) == 0)
+        printf("%s}\n", line.data);
+    buf_deinit(&line);
+}
+
+void doctor_say(struct doctor *doctor, enum doctor_state state, const char *check,
+                const char *format, ...)
+{
+    static const char *const words[] = {"ok", "warning", "problem"};
+    static const char *const colours[] = {"\x1b[32m", "\x1b[33m", "\x1b[31m"};
+    bool has_colour = doctor->cli->has_colour;
+    char detail[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(detail, sizeof(detail), format, args);
+    va_end(args);
     doctor->checks++;
-    if (strcmp(state, "problem") == 0)
-        doctor->problems++;
-    if (strcmp(state, "warning") == 0)
-        doctor->warnings++;
+    doctor->warnings += state == DOCTOR_WARNING;
+    doctor->problems += state == DOCTOR_PROBLEM;
     if (doctor->cli->is_json) {
-        struct buf line;
-        buf_init(&line, 8192);
-        int bad =
-            buf_printf(&line, "{\"state\": \"%s\", \"check\": \"%s\", \"detail\": ", state, name);
-        bad |= json_put_string(&line, detail, strlen(detail));
-        if (bad == 0)
-            printf("%s}\n", line.data);
-        buf_deinit(&line);
+        say_json(words[state], check, detail);
         return;
     }
-    const char *colour = strcmp(state, "ok") == 0        ? "\x1b[32m"
-                         : strcmp(state, "problem") == 0 ? "\x1b[31m"
-                                                         : "\x1b[33m";
-    bool is_coloured = doctor->cli->has_colour;
-    printf("%s%-8s%s %-28s %s\n", is_coloured ? colour : "", state, is_coloured ? "\x1b[0m" : "",
-           name, detail);
+    printf("%s%-8s%s %-24s ", has_colour ? colours[state] : "", words[state],
+           has_colour ? "\x1b[0m" : "", check);
+    terminal_put(stdout, detail);
+    putchar('\n');
 }
 
-static void on_queue_closed(void *arg)
-{
-    struct doctor *doctor = arg;
+/* ---- configuration ------------------------------------------------------------------------------
+ */
 
-    doctor->queue = NULL;
+/* The file that counts. A running `penstock up` has written its own; without --config that one is
+ * meant. */
+static int load_settings(struct doctor *doctor, char up_path[4096], struct error_text *why)
+{
+    struct buf text = {.size_max = SETTINGS_FILE_SIZE_MAX};
+    const char *path = doctor->cli->config_path;
+    int status = settings_read_text(path, &text, &doctor->config_path, why);
+
+    buf_deinit(&text);
+    if (status == 0)
+        status = settings_load(path, &doctor->settings, why);
+    if (status < 0 || path || !cli_is_up(doctor->settings->data_dir))
+        return status;
+    snprintf(up_path, 4096, "%s/up.yaml", doctor->settings->data_dir);
+    settings_destroy(doctor->settings);
+    doctor->settings = NULL;
+    doctor->config_path = up_path;
+    return settings_load(up_path, &doctor->settings, why);
 }
 
-static void finish(struct doctor *doctor)
+static void check_settings(struct doctor *doctor)
 {
-    if (doctor->is_closing)
-        return;
-    doctor->is_closing = true;
-    uv_timer_stop(&doctor->timer);
-    uv_close((uv_handle_t *)&doctor->timer, NULL);
-    queue_close(doctor->queue, on_queue_closed, doctor);
-}
+    const struct settings *settings = doctor->settings;
 
-static void check_documents(struct doctor *doctor, const struct slice *names, unsigned count)
-{
-    char detail[256];
-
-    snprintf(detail, sizeof(detail), "%u worker processes publish themselves", count);
-    say(doctor, count > 0 ? "ok" : "warning", "workers",
-        count > 0 ? detail : "no worker is running: jobs will wait");
-    for (unsigned i = 0; i < count; i++) {
-        struct jdoc *doc = NULL;
-        if (jdoc_parse(names[i].bytes, names[i].size, &doc, NULL) < 0)
-            continue;
-        const struct jval *upstreams = jval_get(jdoc_root(doc), "upstreams");
-        for (size_t u = 0; u < jval_count(upstreams); u++) {
-            const struct jval *upstream = jval_at(upstreams, u);
-            const char *state = terminal_text(upstream, "state");
-            snprintf(detail, sizeof(detail), "%s is %s as seen by pid %.0f on %s",
-                     terminal_text(upstream, "name"), state, terminal_number(jdoc_root(doc), "pid"),
-                     terminal_text(jdoc_root(doc), "host"));
-            say(doctor, strcmp(state, "down") == 0 ? "problem" : "ok", "upstream", detail);
-        }
-        jdoc_destroy(doc);
-    }
-}
-
-static void on_findings(int status, const struct queue_finding *findings, unsigned count, void *arg)
-{
-    struct doctor *doctor = arg;
-    char detail[256];
-
-    if (status < 0)
-        say(doctor, "problem", "invariants", error_text_of(status));
-    for (unsigned i = 0; status == 0 && i < count; i++) {
-        snprintf(detail, sizeof(detail), "%lld%s%s", (long long)findings[i].count,
-                 findings[i].example[0] ? ", e.g. " : "", findings[i].example);
-        say(doctor, findings[i].count > 0 ? "problem" : "ok", findings[i].name, detail);
-    }
-    finish(doctor);
-}
-
-static void on_workers(int status, const struct slice *names, unsigned count, void *arg)
-{
-    struct doctor *doctor = arg;
-
-    if (status < 0)
-        say(doctor, "problem", "workers", error_text_of(status));
+    if (settings->upstreams_count == 0)
+        doctor_say(doctor, DOCTOR_WARNING, "configuration", "%s names no upstream",
+                   doctor->config_path ? doctor->config_path : "no file: the built-in one");
     else
-        check_documents(doctor, names, count);
-    if (!doctor->is_closing)
-        queue_inspect(doctor->queue, on_findings, doctor);
+        doctor_say(doctor, DOCTOR_OK, "configuration", "%s is valid",
+                   doctor->config_path ? doctor->config_path : "the built-in one");
+    const char *listen = settings->listen;
+    if (doctor->cli->has_url)
+        snprintf(doctor->url, sizeof(doctor->url), "%s", doctor->cli->url);
+    else if (text_starts_with(listen, "0.0.0.0:") || listen[0] == ':')
+        snprintf(doctor->url, sizeof(doctor->url), "http://127.0.0.1%s", strrchr(listen, ':'));
+    else
+        snprintf(doctor->url, sizeof(doctor->url), "http://%s", listen);
 }
 
-static void on_tick(uv_timer_t *timer)
+static void check_keys(struct doctor *doctor)
 {
-    struct doctor *doctor = timer->data;
-    struct queue_health health;
+    const char *path = doctor->settings->auth.keys_file;
+    struct keys *keys = NULL;
+    struct error_text why = {{0}};
+    unsigned valid = 0;
 
-    if (doctor->is_inspecting) {
-        if ((int64_t)uv_now(&doctor->loop) > doctor->deadline_ms) {
-            say(doctor, "problem", "invariants", "the walk did not end in time");
-            finish(doctor);
-        }
+    if (doctor->settings->auth.mode == AUTH_NONE) {
+        doctor_say(doctor, DOCTOR_OK, "keys", "auth.mode is none: who reaches %s may do everything",
+                   doctor->settings->listen);
         return;
     }
-    queue_health(doctor->queue, &health);
-    if (!health.is_ready && (int64_t)uv_now(&doctor->loop) < doctor->deadline_ms)
-        return;
-    if (!health.is_ready) {
-        char detail[512];
-        snprintf(detail, sizeof(detail), "%s: %s", health.reason, health.detail);
-        say(doctor, "problem", "redis", detail);
-        finish(doctor);
-        return;
-    }
-    char detail[256];
-    snprintf(detail, sizeof(detail), "version %s, store %s, %.1f MiB used, round trip %.2f ms",
-             health.redis_version, health.store_id, (double)health.memory_used / 1048576.0,
-             health.round_trip_ms);
-    say(doctor, "ok", "redis", detail);
-    doctor->is_inspecting = true;
-    doctor->deadline_ms = (int64_t)uv_now(&doctor->loop) + INSPECT_MS;
-    queue_fleet(doctor->queue, "worker", on_workers, doctor);
+    int status = keys_load(path, &keys, &why);
+    for (unsigned i = 0; status == 0 && i < keys_count(keys); i++)
+        valid += key_is_valid(keys_at(keys, i), clock_wall_ms());
+    if (status < 0 && status != ERR_NOT_FOUND)
+        doctor_say(doctor, DOCTOR_PROBLEM, "keys", "%s", why.text);
+    else if (valid == 0)
+        doctor_say(doctor, DOCTOR_WARNING, "keys",
+                   "%s holds no valid key: all calls are refused (penstock keys add)", path);
+    else
+        doctor_say(doctor, DOCTOR_OK, "keys", "%s holds %u valid keys of %u", path, valid,
+                   keys_count(keys));
+    keys_destroy(keys);
 }
 
-static int check_store(struct doctor *doctor)
+/* ---- what answers -------------------------------------------------------------------------------
+ */
+
+static int probe(const char *url, const char *path, const char *key, struct client_answer *answer,
+                 struct error_text *why)
 {
-    struct settings *settings = doctor->settings;
-    struct queue_options options = {.loop = &doctor->loop,
-                                    .url = settings->redis.url,
-                                    .durability = settings->redis.durability,
-                                    .shards = (unsigned)settings->redis.shards,
-                                    .lease_ms = settings->worker.lease_ms,
-                                    .name = "doctor"};
-    struct error_text why;
+    struct client_request request = {.method = "GET", .path = path, .timeout_ms = PROBE_MS};
+    struct client *client;
+    int status = client_create(url, key, &client, why);
 
-    uv_loop_init(&doctor->loop);
-    if (queue_create(&options, &doctor->queue, &why) < 0) {
-        say(doctor, "problem", "redis", why.text);
-        uv_loop_close(&doctor->loop);
-        return CLI_FAILED;
-    }
-    uv_timer_init(&doctor->loop, &doctor->timer);
-    doctor->timer.data = doctor;
-    doctor->deadline_ms = (int64_t)uv_now(&doctor->loop) + READY_MS;
-    uv_timer_start(&doctor->timer, on_tick, TICK_MS, TICK_MS);
-    uv_run(&doctor->loop, UV_RUN_DEFAULT);
-    CHECK(uv_loop_close(&doctor->loop) == 0);
-    return CLI_DONE;
+    if (status < 0)
+        return status;
+    status = client_call(client, &request, answer, why);
+    client_destroy(client);
+    return status;
 }
 
-/* The broker, when there is one at the address we were given. */
 static void check_broker(struct doctor *doctor)
 {
-    struct client_request request = {.method = "GET", .path = "/readyz", .timeout_ms = 5000};
     struct client_answer answer = {0};
     struct error_text why = {{0}};
-    char detail[ERROR_TEXT_SIZE + 256];
 
-    if (client_call(cli_client(doctor->cli), &request, &answer, &why) < 0)
-        say(doctor, "warning", "broker", why.text);
-    else if (answer.status == 200) {
-        snprintf(detail, sizeof(detail), "ready at %s", doctor->cli->url);
-        say(doctor, "ok", "broker", detail);
-    } else {
-        snprintf(detail, sizeof(detail), "%s answers %d: %.*s", doctor->cli->url, answer.status,
-                 answer.body.size < 200 ? (int)answer.body.size : 200,
-                 answer.body.data ? answer.body.data : "");
-        say(doctor, "problem", "broker", detail);
-    }
+    int status = text_starts_with(doctor->url, "http://unix:")
+                     ? error_set(&why, ERR_OFFLINE, "%s: not looked at", doctor->settings->listen)
+                     : probe(doctor->url, "/readyz", "", &answer, &why);
+    doctor->has_broker = status == 0;
+    if (status < 0)
+        doctor_say(doctor, DOCTOR_WARNING, "broker", "none answers: %s", why.text);
+    else if (answer.status == 200)
+        doctor_say(doctor, DOCTOR_OK, "broker", "%s is ready", doctor->url);
+    else
+        doctor_say(doctor, DOCTOR_PROBLEM, "broker", "%s answers %d: %.200s", doctor->url,
+                   answer.status, answer.body.data ? answer.body.data : "");
     client_answer_deinit(&answer);
+}
+
+/* From here; what workers see of their upstreams is another check. Any answer will do: this is
+ * about the way there. */
+static void check_upstream(struct doctor *doctor, const struct settings_upstream *upstream)
+{
+    bool has_key = upstream->api_key_env[0] != '\0';
+    const char *key = has_key ? settings_environment(upstream->api_key_env) : "";
+    struct client_answer answer = {0};
+    struct error_text why = {{0}};
+
+    int status = probe(upstream->base_url, "/models", key, &answer, &why);
+    if (status < 0)
+        doctor_say(doctor, DOCTOR_WARNING, "way to upstream", "%s cannot be reached from here: %s",
+                   upstream->name, why.text);
+    else if (has_key && key[0] == '\0')
+        doctor_say(doctor, DOCTOR_WARNING, "way to upstream", "%s answers, but %s is not set here",
+                   upstream->name, upstream->api_key_env);
+    else if (answer.status == 401 || answer.status == 403)
+        doctor_say(doctor, DOCTOR_WARNING, "way to upstream", "%s answers %d: its key is refused",
+                   upstream->name, answer.status);
+    else
+        doctor_say(doctor, DOCTOR_OK, "way to upstream", "%s answers at %s", upstream->name,
+                   upstream->base_url);
+    client_answer_deinit(&answer);
+}
+
+/* Without a file, a variable, a running stack or a broker nobody has said which Redis is meant; the
+ * one at the default address may belong to somebody else. */
+static bool is_anything_set_up(const struct doctor *doctor)
+{
+    return doctor->config_path || doctor->has_broker ||
+           settings_environment("PENSTOCK_REDIS_URL")[0] != '\0';
 }
 
 int cli_doctor(struct cli *cli, int argc, char **argv)
 {
     struct doctor doctor = {.cli = cli};
-    struct error_text why;
+    struct error_text why = {{0}};
+    char up_path[4096];
 
-    (void)argv;
     if (argc != 1)
-        return cli_fail(CLI_USAGE, "doctor takes no arguments");
-    if (settings_load(cli->config_path, &doctor.settings, &why) < 0) {
-        say(&doctor, "problem", "configuration", why.text);
+        return cli_fail(CLI_USAGE, "%s takes no arguments", argv[0]);
+    if (load_settings(&doctor, up_path, &why) < 0) {
+        doctor_say(&doctor, DOCTOR_PROBLEM, "configuration", "%s", why.text);
+        settings_destroy(doctor.settings);
         return CLI_USAGE;
     }
-    say(&doctor, "ok", "configuration",
-        doctor.settings->upstreams_count > 0 ? "valid" : "valid, names no upstream");
+    check_settings(&doctor);
     check_broker(&doctor);
-    (void)check_store(&doctor);
+    if (is_anything_set_up(&doctor)) {
+        check_keys(&doctor);
+        for (unsigned i = 0; i < doctor.settings->upstreams_count; i++)
+            check_upstream(&doctor, &doctor.settings->upstreams[i]);
+        doctor_check_store(&doctor);
+    } else {
+        doctor_say(&doctor, DOCTOR_WARNING, "redis",
+                   "not looked at: no configuration file, no PENSTOCK_REDIS_URL, no penstock up");
+    }
     settings_destroy(doctor.settings);
     if (!cli->is_json)
         printf("%u checks, %u problems, %u warnings\n", doctor.checks, doctor.problems,

@@ -8,15 +8,10 @@
 #include "common/base/process.h"
 #include "common/base/settings.h"
 
-static const char *or_default(const char *text, const char *fallback)
-{
-    return text[0] != '\0' ? text : fallback;
-}
-
 int main(int argc, char **argv)
 {
     struct cli cli = {
-        .url = or_default(settings_environment("PENSTOCK_URL"), "http://127.0.0.1:7368"),
+        .url = settings_environment("PENSTOCK_URL"),
         .key = settings_environment("PENSTOCK_API_KEY"),
         .has_colour = isatty(STDOUT_FILENO) && settings_environment("NO_COLOR")[0] == '\0',
         .has_progress = isatty(STDERR_FILENO) != 0,
@@ -26,6 +21,9 @@ int main(int argc, char **argv)
     process_setup();
     log_init("penstock", LOG_WARN, LOG_TEXT);
     int status = cli_take_global(&cli, &argc, argv);
+    cli.has_url = cli.url[0] != '\0';
+    if (!cli.has_url)
+        cli.url = "http://127.0.0.1:7368";
     if (status == CLI_DONE)
         status = cli_run(&cli, argc, argv);
     client_destroy(cli.client);

@@ -1,10 +1,9 @@
-/* Starting, watching and ending the children of `penstock up`. They die with us even when we are
- * killed. */
+/* up: starting, watching and ending the children. They die with us even when we are killed. */
+#include "broker/cli/client.h"
 #include "broker/cli/up.h"
 
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -15,19 +14,27 @@
 #include "common/base/clock.h"
 #include "common/base/text.h"
 
-enum { START_MS = 20000, STOP_MS = 40000, KILL_MS = 5000, READY_LINE_SIZE = 128 };
+enum {
+    START_MS = 20000,
+    KILL_MS = 5000, /* after Ctrl-C was pressed again */
+    READY_LINE_SIZE = 128,
+    BACKOFF_MIN_MS = 100,
+    BACKOFF_MAX_MS = 5000,
+    BACKOFF_RESET_MS = 10000
+};
 
-void up_child_arg(struct up_child *child, const char *format, ...)
+static bool is_interrupted(struct up *up)
 {
-    va_list args;
+    struct signalfd_siginfo info;
 
-    CHECK(child->argc < UP_ARGS_MAX);
-    va_start(args, format);
-    vsnprintf(child->args_text[child->argc], UP_PATH_SIZE, format, args);
-    va_end(args);
-    child->argv[child->argc] = child->args_text[child->argc];
-    child->argc++;
-    child->argv[child->argc] = NULL;
+    return read(up->signals_fd, &info, sizeof(info)) == (ssize_t)sizeof(info);
+}
+
+bool up_pause(struct up *up, int64_t ms)
+{
+    struct pollfd fd = {.fd = up->signals_fd, .events = POLLIN};
+
+    return poll(&fd, 1, (int)ms) > 0 && is_interrupted(up);
 }
 
 bool up_redis_answers(const char *socket_path)
@@ -49,15 +56,21 @@ bool up_redis_answers(const char *socket_path)
     return is_there;
 }
 
-static int start_child(struct up_child *child)
+/* A session of its own keeps Ctrl-C from the children: Redis must outlive the worker's drain. Each
+ * holds the lock of the data directory, so the next start can tell when all of them have ended. */
+static int start_child(struct up *up, struct up_child *child)
 {
-    struct process_fd fds[] = {{"READY", child->ready_pipe[1]}};
+    const struct process_fd fds[] = {{"READY", child->speaks_on_stdout ? -1 : child->ready_pipe[1]},
+                                     {"LOCK", up->lock_fd}};
     struct process_options options = {.path = child->path,
                                       .argv = child->argv,
                                       .fds = fds,
-                                      .fds_count = child->ready_pipe[1] >= 0 ? 1 : 0,
-                                      .death_signal = SIGTERM};
-    struct error_text why;
+                                      .fds_count = 2,
+                                      .death_signal = SIGTERM,
+                                      .own_session = true,
+                                      .stdout_fd = child->speaks_on_stdout ? child->ready_pipe[1]
+                                                                           : STDERR_FILENO};
+    struct error_text why = {{0}};
 
     child->restart_mono_ms = 0;
     child->started_mono_ms = clock_mono_ms();
@@ -66,7 +79,7 @@ static int start_child(struct up_child *child)
     return CLI_DONE;
 }
 
-/* 1 when it has ended, and says how. */
+/* 1 when it has ended, 2 when it must not be started again; says how it ended. */
 static int check_child(struct up_child *child)
 {
     struct process_end end;
@@ -81,14 +94,10 @@ static int check_child(struct up_child *child)
     return end.is_signal || (end.code != PROCESS_EXIT_SETUP && end.code != 127) ? 1 : 2;
 }
 
-static bool is_interrupted(struct up *up)
-{
-    struct signalfd_siginfo info;
+/* ---- starting -----------------------------------------------------------------------------------
+ */
 
-    return read(up->signals_fd, &info, sizeof(info)) == (ssize_t)sizeof(info);
-}
-
-/* Waits for the line a program writes to its ready descriptor. */
+/* Waits for the line a program says once it is ready. */
 static int await_line(struct up *up, struct up_child *child, char line[READY_LINE_SIZE])
 {
     int64_t end_ms = clock_mono_ms() + START_MS;
@@ -96,28 +105,48 @@ static int await_line(struct up *up, struct up_child *child, char line[READY_LIN
 
     for (;;) {
         struct pollfd fds[] = {{.fd = child->ready_pipe[0], .events = POLLIN},
-                               {.fd = up->signals_fd, .events = POLLIN}};
+                               {.fd = up->signals_fd, .events = POLLIN},
+                               {.fd = child->process.pidfd, .events = POLLIN}};
         int64_t left_ms = end_ms - clock_mono_ms();
         if (left_ms <= 0)
             return cli_fail(CLI_FAILED, "%s was not ready within %d s", child->name,
                             START_MS / 1000);
-        poll(fds, 2, left_ms < 100 ? (int)left_ms : 100);
+        poll(fds, 3, (int)left_ms);
         if (fds[1].revents && is_interrupted(up))
             return CLI_INTERRUPTED;
-        if (check_child(child))
-            return CLI_FAILED;
-        if (!(fds[0].revents & POLLIN))
-            continue;
-        ssize_t got = read(child->ready_pipe[0], line + size, READY_LINE_SIZE - 1 - size);
-        if (got <= 0)
-            return cli_fail(CLI_FAILED, "%s said nothing", child->name);
-        size += (size_t)got;
+        ssize_t got = fds[0].revents & POLLIN
+                          ? read(child->ready_pipe[0], line + size, READY_LINE_SIZE - 1 - size)
+                          : 0;
+        size += got > 0 ? (size_t)got : 0;
         line[size] = '\0';
         if (memchr(line, '\n', size))
             return CLI_DONE;
         if (size == READY_LINE_SIZE - 1)
             return cli_fail(CLI_FAILED, "%s said something strange", child->name);
+        if (check_child(child))
+            return CLI_FAILED;
     }
+}
+
+/* The end of Redis' own log says why it does not start. */
+static int tell_redis_log(const struct up *up)
+{
+    char path[UP_PATH_SIZE], text[2048];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/redis.log", up->data_dir);
+    file = fopen(path, "rbe");
+    if (file && fseek(file, 0, SEEK_END) == 0) {
+        long size = ftell(file);
+        long from = size > (long)sizeof(text) - 1 ? size - (long)sizeof(text) + 1 : 0;
+        if (fseek(file, from, SEEK_SET) == 0) {
+            text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+            cli_fail(CLI_FAILED, "%s ends:\n%s", path, text);
+        }
+    }
+    if (file)
+        fclose(file);
+    return CLI_FAILED;
 }
 
 static int await_redis(struct up *up)
@@ -125,51 +154,144 @@ static int await_redis(struct up *up)
     int64_t end_ms = clock_mono_ms() + START_MS;
 
     while (!up_redis_answers(up->redis_socket)) {
-        struct pollfd fd = {.fd = up->signals_fd, .events = POLLIN};
         if (check_child(&up->children[UP_REDIS]))
-            return cli_fail(CLI_FAILED, "see %s/redis.log", up->data_dir);
-        if (clock_mono_ms() > end_ms)
-            return cli_fail(CLI_FAILED, "Redis did not answer within %d s", START_MS / 1000);
-        if (poll(&fd, 1, 10) > 0 && is_interrupted(up))
+            return tell_redis_log(up);
+        if (clock_mono_ms() > end_ms) {
+            cli_fail(CLI_FAILED, "Redis did not answer within %d s", START_MS / 1000);
+            return tell_redis_log(up);
+        }
+        if (up_pause(up, 10))
             return CLI_INTERRUPTED;
     }
     return CLI_DONE;
 }
 
-static int take_broker_port(struct up *up)
+/* Decimal digits at *at, moved behind them. */
+static int take_port(const char **at)
+{
+    size_t digits = strspn(*at, "0123456789");
+    int64_t port;
+
+    if (digits == 0 || text_parse_i64(*at, digits, 0, 65535, &port) < 0)
+        return 0;
+    *at += digits;
+    return (int)port;
+}
+
+static int await_sim(struct up *up)
 {
     char line[READY_LINE_SIZE];
-    int64_t port = 0;
+    int status = await_line(up, &up->children[UP_SIM], line);
+    const char *at = strrchr(line, ':');
+    int port = 0;
+
+    if (status != CLI_DONE)
+        return status;
+    if (at && at++)
+        port = take_port(&at);
+    return port > 0 ? up_set_sim_port(up, port)
+                    : cli_fail(CLI_FAILED, "the simulator said something strange");
+}
+
+static int await_broker(struct up *up)
+{
+    char line[READY_LINE_SIZE];
+    const char *at = line + strlen("ready ");
     int status = await_line(up, &up->children[UP_BROKER], line);
 
     if (status != CLI_DONE)
         return status;
-    size_t digits = text_starts_with(line, "ready ") ? strspn(line + 6, "0123456789") : 0;
-    if (digits == 0 || text_parse_i64(line + 6, digits, 1, 65535, &port) < 0)
+    if (text_starts_with(line, "ready "))
+        up->port = take_port(&at);
+    if (up->port == 0)
         return cli_fail(CLI_FAILED, "the broker said something strange");
-    up->port = (int)port;
-    return CLI_DONE;
+    if (*at++ == ' ')
+        up->metrics_port = take_port(&at);
+    return up_write_config(up);
+}
+
+/* Until jobs can be taken in: the broker has judged Redis. */
+static int await_readiness(struct up *up)
+{
+    struct client_request request = {.method = "GET", .path = "/readyz", .timeout_ms = 5000};
+    int64_t end_ms = clock_mono_ms() + START_MS;
+    struct client_answer answer = {0};
+    struct client *client;
+    struct error_text why = {{0}};
+    char url[UP_HOST_SIZE + 32];
+    int code, status = CLI_DONE;
+
+    up_url(up, url, sizeof(url));
+    if (client_create(url, "", &client, &why) < 0)
+        return cli_fail(CLI_FAILED, "%s", why.text);
+    client_set_interrupt(client, up->signals_fd);
+    while ((code = client_call(client, &request, &answer, &why)) < 0 || answer.status != 200) {
+        if (up_pause(up, 20)) {
+            status = CLI_INTERRUPTED;
+        } else if (check_child(&up->children[UP_BROKER]) || check_child(&up->children[UP_REDIS])) {
+            status = CLI_FAILED;
+        } else if (clock_mono_ms() > end_ms) {
+            status = cli_fail(CLI_FAILED, "not ready within %d s: %.*s", START_MS / 1000,
+                              code < 0 ? 400 : (int)answer.body.size,
+                              code < 0 ? why.text : answer.body.data);
+        }
+        if (status != CLI_DONE)
+            break;
+    }
+    client_answer_deinit(&answer);
+    client_destroy(client);
+    return status;
+}
+
+static int start_part(struct up *up, enum up_part part)
+{
+    struct up_child *child = &up->children[part];
+    char line[READY_LINE_SIZE];
+    int status = CLI_DONE;
+
+    if (part == UP_BROKER)
+        status = up_write_config(up);
+    child->backoff = (struct backoff){
+        .min_ms = BACKOFF_MIN_MS, .max_ms = BACKOFF_MAX_MS, .reset_ms = BACKOFF_RESET_MS};
+    if (status == CLI_DONE)
+        status = start_child(up, child);
+    if (status != CLI_DONE)
+        return status;
+    switch (part) {
+    case UP_REDIS:
+        return await_redis(up);
+    case UP_SIM:
+        return await_sim(up);
+    case UP_BROKER:
+        return await_broker(up);
+    case UP_WORKER:
+    case UP_PARTS:
+        break;
+    }
+    return await_line(up, child, line);
 }
 
 int up_stack_start(struct up *up)
 {
-    char line[READY_LINE_SIZE];
     int status = CLI_DONE;
 
-    for (unsigned part = 0; part < UP_PARTS && status == CLI_DONE; part++) {
-        struct up_child *child = &up->children[part];
-        if (!child->is_wanted)
-            continue;
-        child->backoff = (struct backoff){.min_ms = 100, .max_ms = 5000, .reset_ms = 10000};
-        status = start_child(child);
-        if (status == CLI_DONE && part == UP_REDIS)
-            status = await_redis(up);
-        else if (status == CLI_DONE && part == UP_BROKER)
-            status = take_broker_port(up);
-        else if (status == CLI_DONE && part == UP_WORKER)
-            status = await_line(up, child, line);
+    for (enum up_part part = 0; part < UP_PARTS && status == CLI_DONE; part++) {
+        if (up->children[part].is_wanted)
+            status = start_part(up, part);
     }
-    return status;
+    return status == CLI_DONE ? await_readiness(up) : status;
+}
+
+/* ---- running ------------------------------------------------------------------------------------
+ */
+
+/* Lines of programs that were started again, which nobody waits for. */
+static void drain_ready_pipe(const struct up_child *child)
+{
+    char line[READY_LINE_SIZE];
+
+    while (child->ready_pipe[0] >= 0 && read(child->ready_pipe[0], line, sizeof(line)) > 0)
+        continue;
 }
 
 static int watch_children(struct up *up)
@@ -184,9 +306,11 @@ static int watch_children(struct up *up)
         if (ended == 1)
             child->restart_mono_ms =
                 now_ms + backoff_next_ms(&child->backoff, now_ms - child->started_mono_ms);
-        if (child->restart_mono_ms > 0 && child->restart_mono_ms <= now_ms &&
-            start_child(child) != CLI_DONE)
-            child->restart_mono_ms = now_ms + 5000;
+        if (child->restart_mono_ms > 0 && child->restart_mono_ms <= now_ms) {
+            drain_ready_pipe(child);
+            if (start_child(up, child) != CLI_DONE)
+                child->restart_mono_ms = now_ms + BACKOFF_MAX_MS;
+        }
     }
     return CLI_DONE;
 }
@@ -200,7 +324,7 @@ int up_stack_run(struct up *up)
             fds[part + 1] = (struct pollfd){.fd = child->process.pid ? child->process.pidfd : -1,
                                             .events = POLLIN};
         }
-        poll(fds, UP_PARTS + 1, 200);
+        poll(fds, UP_PARTS + 1, BACKOFF_MIN_MS);
         if (fds[0].revents && is_interrupted(up))
             return CLI_DONE;
         int status = watch_children(up);
@@ -209,22 +333,35 @@ int up_stack_run(struct up *up)
     }
 }
 
+/* ---- ending -------------------------------------------------------------------------------------
+ */
+
 static void stop_child(struct up *up, struct up_child *child)
 {
-    int64_t end_ms = clock_mono_ms() + STOP_MS;
-    struct process_end end;
+    int64_t end_ms = clock_mono_ms() + (up->is_hurried ? KILL_MS : child->stop_ms);
     bool is_killed = false;
+    struct process_end end;
 
     process_signal(&child->process, SIGTERM);
-    while (child->process.pid != 0 && process_wait(&child->process, &end) != 1) {
+    while (process_wait(&child->process, &end) != 1) {
         struct pollfd fds[] = {{.fd = child->process.pidfd, .events = POLLIN},
                                {.fd = up->signals_fd, .events = POLLIN}};
-        poll(fds, 2, 100);
-        /* A second Ctrl-C means now. */
-        if ((fds[1].revents && is_interrupted(up)) || clock_mono_ms() > end_ms) {
-            process_signal(&child->process, is_killed ? SIGKILL : SIGTERM);
-            end_ms = clock_mono_ms() + KILL_MS;
+        int64_t left_ms = end_ms - clock_mono_ms();
+        poll(fds, 2, left_ms > 1000 ? 1000 : left_ms > 0 ? (int)left_ms : 0);
+        if (fds[1].revents && is_interrupted(up)) {
+            /* Again: programs take it as "now", and what does not is killed soon. */
+            if (up->is_hurried)
+                end_ms = 0;
+            else
+                end_ms = clock_mono_ms() + KILL_MS;
+            up->is_hurried = true;
+            process_signal(&child->process, SIGTERM);
+        }
+        if (!is_killed && clock_mono_ms() >= end_ms) {
+            cli_fail(CLI_FAILED, "%s does not end: killed", child->name);
+            process_signal(&child->process, SIGKILL);
             is_killed = true;
+            end_ms = INT64_MAX;
         }
     }
 }
@@ -235,7 +372,7 @@ void up_stack_stop(struct up *up)
 
     for (unsigned i = 0; i < UP_PARTS; i++) {
         struct up_child *child = &up->children[order[i]];
-        if (child->process.pid != 0)
+        if (child->is_wanted && child->process.pid != 0)
             stop_child(up, child);
     }
 }
