@@ -41,8 +41,7 @@ const char *error_status_text(int http_status)
     return "";
 }
 
-/* --- cleaning ------------------------------------------------------------------------------------
- */
+/* --- cleaning ------------------------------------------------------------ */
 
 /* Validation errors of Python servers print the offending input behind these words. */
 static size_t cut_input(const char *text, size_t size)
@@ -124,8 +123,7 @@ static void put_message(struct error_body *out, const char *text, size_t size)
     buf_deinit(&clean);
 }
 
-/* --- shapes --------------------------------------------------------------------------------------
- */
+/* --- shapes -------------------------------------------------------------- */
 
 static void put_word(char out[64], const struct jval *value)
 {

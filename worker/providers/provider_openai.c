@@ -17,8 +17,7 @@ enum {
     MODELS_MAX = 1024
 };
 
-/* --- build ---------------------------------------------------------------------------------------
- */
+/* --- build --------------------------------------------------------------- */
 
 static int add_header(struct provider_call *call, const char *name, const char *value)
 {
@@ -120,8 +119,7 @@ static int build(const struct job *job, const struct settings_upstream *upstream
     return put_body(out, job, slice_of(upstream_model), why);
 }
 
-/* --- judge ---------------------------------------------------------------------------------------
- */
+/* --- judge --------------------------------------------------------------- */
 
 /* The members of an answer that matter. */
 struct answer_parts {
@@ -274,8 +272,7 @@ static void judge(const struct job *job, int http_status, struct slice body, str
                        http_status, error_status_text(http_status));
 }
 
-/* --- models --------------------------------------------------------------------------------------
- */
+/* --- models -------------------------------------------------------------- */
 
 /* {"data": [{"id": "name"}]}. */
 static int list_models(struct slice body, void (*on_model)(struct slice name, void *arg), void *arg)

@@ -62,8 +62,7 @@ static void tell(struct probe *probe)
         options->on_change(probe->upstream, options->arg);
 }
 
-/* --- is it there ---------------------------------------------------------------------------------
- */
+/* --- is it there --------------------------------------------------------- */
 
 static void probe_found(struct probe *probe, bool is_alive, const char *detail)
 {
@@ -101,8 +100,7 @@ static void on_health_end(const struct upstream_answer *answer, void *arg)
     release(health);
 }
 
-/* --- what does it serve --------------------------------------------------------------------------
- */
+/* --- what does it serve -------------------------------------------------- */
 
 /* The names are borrowed from inside list_models only. */
 struct model_texts {
@@ -166,8 +164,7 @@ static void on_models_end(const struct upstream_answer *answer, void *arg)
     release(health);
 }
 
-/* --- asking --------------------------------------------------------------------------------------
- */
+/* --- asking -------------------------------------------------------------- */
 
 /* The size of "http://host:port" in a base URL. */
 static size_t origin_size(const char *base_url)

@@ -115,8 +115,7 @@ void router_set_paused(struct router *router, const struct slice *names, unsigne
     }
 }
 
-/* --- models --------------------------------------------------------------------------------------
- */
+/* --- models -------------------------------------------------------------- */
 
 static int compare_names(const void *a, const void *b)
 {
@@ -252,8 +251,7 @@ bool router_knows(const struct router *router, struct slice route)
     return false;
 }
 
-/* --- choosing ------------------------------------------------------------------------------------
- */
+/* --- choosing ------------------------------------------------------------ */
 
 static bool is_usable(const struct router *router, unsigned upstream)
 {
@@ -343,8 +341,7 @@ int router_pick(struct router *router, struct slice route, uint64_t tried, unsig
     return 0;
 }
 
-/* --- names ---------------------------------------------------------------------------------------
- */
+/* --- names --------------------------------------------------------------- */
 
 /* Whether an earlier upstream, or this one in an earlier place, names the model too. */
 static bool is_named_before(const struct router *router, unsigned upstream, unsigned model)

@@ -146,8 +146,7 @@ int call_easy_create(struct upstream_call *call)
     return 0;
 }
 
-/* --- the request ---------------------------------------------------------------------------------
- */
+/* --- the request --------------------------------------------------------- */
 
 static bool is_header_ok(struct slice line)
 {
@@ -293,8 +292,7 @@ int call_pin(struct upstream_call *call, const char *addresses)
     return 0;
 }
 
-/* --- the result ----------------------------------------------------------------------------------
- */
+/* --- the result ---------------------------------------------------------- */
 
 static enum upstream_end end_of_stop(enum call_stop stop, const char **out_detail)
 {

@@ -1,4 +1,5 @@
-/* What upstream.c, upstream_curl.c and upstream_multi.c share. Nobody else includes this. */
+/* What upstream.c, upstream_pool.c, upstream_curl.c and upstream_multi.c share. Nobody else
+ * includes this. */
 #ifndef PENSTOCK_UPSTREAM_INTERNAL_H
 #define PENSTOCK_UPSTREAM_INTERNAL_H
 
@@ -114,12 +115,15 @@ struct upstream_pool {
 };
 
 /* upstream.c */
+void call_free(struct upstream_call *call); /* one that is idle, or half made */
 void call_end(struct upstream_call *call, enum upstream_end end, int http_status,
               const char *detail);
-void pool_handle_closed(uv_handle_t *handle);
-void pool_wake(struct upstream_pool *pool);
 /* Sets the time limit of the phase the call enters; 0: none. */
 void call_limit_phase(struct upstream_call *call, int timeout_ms, int64_t now_mono_ms);
+
+/* upstream_pool.c */
+/* What is pending is looked at before the loop waits again. */
+void pool_wake(struct upstream_pool *pool);
 
 /* upstream_curl.c: everything that is said to a libcurl handle of one call */
 MUST_CHECK int call_easy_create(struct upstream_call *call);

@@ -9,8 +9,7 @@
 #include "common/base/clock.h"
 #include "worker/upstream/upstream_internal.h"
 
-/* --- sockets -------------------------------------------------------------------------------------
- */
+/* --- sockets ------------------------------------------------------------- */
 
 static void on_watcher_closed(uv_handle_t *handle)
 {
@@ -179,8 +178,7 @@ static int on_socket_wanted(CURL *easy, curl_socket_t fd, int what, void *arg, v
     return 0;
 }
 
-/* --- timers --------------------------------------------------------------------------------------
- */
+/* --- timers -------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -201,8 +199,7 @@ static int on_timer_wanted(CURLM *handle, long timeout_ms, void *arg)
     return uv_timer_start(&multi->timer, on_timer, (uint64_t)timeout_ms, 0);
 }
 
-/* --- multi handles -------------------------------------------------------------------------------
- */
+/* --- multi handles ------------------------------------------------------- */
 
 int multi_open(struct multi *multi, struct upstream_pool *pool)
 {

@@ -26,8 +26,7 @@ static const struct provider *openai(void)
     return provider;
 }
 
-/* --- build ---------------------------------------------------------------------------------------
- */
+/* --- build --------------------------------------------------------------- */
 
 static int build(const struct job *job, const char *model, const char *key,
                  struct provider_call *call, struct error_text *why)
@@ -139,8 +138,7 @@ static void test_bodies_without_a_model(void **state)
     }
 }
 
-/* --- judge ---------------------------------------------------------------------------------------
- */
+/* --- judge --------------------------------------------------------------- */
 
 static struct outcome judge(enum job_endpoint endpoint, int status, const char *body)
 {
@@ -281,8 +279,7 @@ static void test_words_for_people(void **state)
         "the upstream's answer is not JSON: a key in quotes was expected at byte 1");
 }
 
-/* --- models --------------------------------------------------------------------------------------
- */
+/* --- models -------------------------------------------------------------- */
 
 static void on_model(struct slice name, void *arg)
 {

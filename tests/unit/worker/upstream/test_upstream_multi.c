@@ -94,8 +94,7 @@ static void test_unused_connections_are_closed(void **state)
     assert_int_equal(atomic_load(&fixture->server.counts->connections), 2);
 }
 
-/* --- TLS -----------------------------------------------------------------------------------------
- */
+/* --- TLS ----------------------------------------------------------------- */
 
 static void test_a_certificate_nobody_vouches_for(void **state)
 {
