@@ -249,6 +249,53 @@ def bench_script(options):
     return rows
 
 
+def worker_rss_mib(stack):
+    """Resident memory of the one worker child."""
+    for line in pathlib.Path(f"/proc/{stack.worker.children()[0]}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def fan_out_run(number, count):
+    """count calls of 3 s at once: first claim to last commit, and what the worker needs for it."""
+    address = f"127.0.0.{10 + number}:0"  # local ports of an earlier run are still in TIME_WAIT
+    with big_stack(sim_flags=("--delay-ms", "3000"), concurrency=count, listen=(address,),
+                   config={"worker": {"inflight_max": count}}) as stack:
+        floor = tool("floor", "--url", f"{stack.sim.origin}/v1/chat/completions", "--calls", count, "--concurrency", count,
+                     "--multis", 32, "--body-bytes", 1000)
+        api = stack.api()
+        api.finish(api.submit(timeout_ms=600000)["id"])
+        idle, busy = worker_rss_mib(stack), 0.0
+        before = cpu_seconds(stack.worker.pid)
+        lines = (kilobyte_job() + "\n") * count
+        status, _, data = http_call(stack.origin, "POST", "/v1/jobs/bulk", lines.encode(),
+                                    {"Content-Type": "application/x-ndjson"}, timeout=300)
+        assert status == 200
+        ids = [json.loads(line)["id"] for line in data.splitlines()]
+        totals = Totals(stack, "sim-model")
+        while totals.succeeded() < count + 1:
+            busy = max(busy, worker_rss_mib(stack))
+            time.sleep(0.05)
+        cpu = cpu_seconds(stack.worker.pid) - before
+        jobs = []
+        for at in range(0, count, 1000):
+            jobs += api.json("POST", "/v1/jobs/query", {"ids": ids[at:at + 1000]}, expect=200)["data"]
+        assert len(jobs) == count and all(job["status"] == "succeeded" and job["attempt"] == 0 for job in jobs)
+        wall = max(job["finished_at"] for job in jobs) - min(job["started_at"] for job in jobs)
+        return {"wall": wall, "floor": floor["wall_s"], "cpu": cpu, "kib": (busy - idle) * 1024 / count,
+                "in_flight": stack.sim.stats()["in_flight_max"]}
+
+
+def bench_fanout(options):
+    """10,000 calls of 3 s each to one upstream, one worker child, beside the bare libcurl loop."""
+    count = 1000 if options.quick else 10000
+    runs = [fan_out_run(number, count) for number in range(options.runs)]
+    return [(f"{count:,} calls of 3 s, first claim to last commit", f"{median(runs, 'wall'):.2f} s",
+             f"bare libcurl loop {median(runs, 'floor'):.2f} s; {median(runs, 'kib'):.1f} KiB a call in flight, worker CPU "
+             f"{median(runs, 'cpu'):.2f} s, most in flight {median(runs, 'in_flight'):,.0f}")]
+
+
 def bench_memory(_options):
     """Memory of the processes once the stack is idle."""
     with big_stack() as stack:
@@ -262,7 +309,7 @@ def bench_memory(_options):
 
 
 BENCHES = {"submit": bench_submit, "poll": bench_poll, "throughput": bench_throughput, "pickup": bench_pickup,
-           "script": bench_script, "memory": bench_memory}
+           "fanout": bench_fanout, "script": bench_script, "memory": bench_memory}
 
 
 def machine():

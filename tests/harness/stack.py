@@ -281,10 +281,10 @@ class Stack:
     """Redis, simulator, broker and worker pool that belong together; a context manager."""
 
     def __init__(self, durability="memory", sim_flags=(), brokers=1, children=1, upstream=None, config=None,
-                 redis_flags=(), sims=1, start_worker=True, env=None):
+                 redis_flags=(), sims=1, start_worker=True, env=None, listen=("127.0.0.1:0",)):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="penstock-test-"))
         self.redis = Redis(self.folder, durability, redis_flags)
-        self.sims = [Sim(self.folder, f"sim{i}", flags=sim_flags) for i in range(sims)]
+        self.sims = [Sim(self.folder, f"sim{i}", listen, sim_flags) for i in range(sims)]
         self.durability, self.env = durability, env
         self._brokers, self._children = brokers, children
         self._upstream, self._config = upstream or {}, config or {}
