@@ -247,17 +247,29 @@ static struct curl_slist *headers_copy(const struct upstream_request *request)
     return list;
 }
 
+static bool is_tls(const struct upstream_request *request)
+{
+    return strncasecmp(request->url, "https:", 6) == 0;
+}
+
 static long http_version(const struct upstream_request *request)
 {
     if (!request->http2)
         return CURL_HTTP_VERSION_1_1;
-    return strncasecmp(request->url, "https:", 6) == 0 ? CURL_HTTP_VERSION_2TLS
-                                                       : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+    return is_tls(request) ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+}
+
+/* libcurl before 8.0 greets again on a kept connection of cleartext HTTP/2, which ends it. */
+static bool must_not_reuse(const struct upstream_request *request)
+{
+    return request->http2 && !is_tls(request) &&
+           curl_version_info(CURLVERSION_NOW)->version_num < 0x080000;
 }
 
 int call_easy_prepare(struct upstream_call *call, const struct upstream_request *request)
 {
     bool is_post = strcmp(request->method, "POST") == 0;
+    bool is_alone = must_not_reuse(request);
 
     call->headers = headers_copy(request);
     if (!call->headers)
@@ -267,7 +279,9 @@ int call_easy_prepare(struct upstream_call *call, const struct upstream_request 
     SET(call->easy, CURLOPT_HTTPHEADER, call->headers);
     SET(call->easy, CURLOPT_RESOLVE, NULL);
     SET(call->easy, CURLOPT_HTTP_VERSION, http_version(request));
-    SET(call->easy, CURLOPT_PIPEWAIT, request->http2 ? 1L : 0L);
+    SET(call->easy, CURLOPT_PIPEWAIT, request->http2 && !is_alone ? 1L : 0L);
+    SET(call->easy, CURLOPT_FRESH_CONNECT, is_alone ? 1L : 0L);
+    SET(call->easy, CURLOPT_FORBID_REUSE, is_alone ? 1L : 0L);
     SET(call->easy, CURLOPT_POSTFIELDS,
         is_post ? (request->body.bytes ? request->body.bytes : "") : NULL);
     SET(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(is_post ? request->body.size : 0));
