@@ -40,6 +40,7 @@ struct api {
     struct context *all; /* every context whose client is there */
     int64_t now_mono_ms; /* of the last tick or event */
     unsigned shards;
+    size_t bulk_bytes; /* received by bulk requests and not taken yet, all together */
     bool is_stopping;
 };
 

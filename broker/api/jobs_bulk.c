@@ -16,7 +16,8 @@
 enum {
     WINDOW_LINES = 512,
     WINDOW_BYTES = 16 * 1024 * 1024,
-    BACKLOG_SLACK = 4 * 1024 * 1024, /* of what comes between asking for a pause and its effect */
+    ALL_BACKLOGS = 256 * 1024 * 1024, /* of all bulk requests together; beyond: 503 */
+    BACKLOG_SLACK = 4 * 1024 * 1024,  /* of what comes between asking for a pause and its effect */
     SPOOL_MEMORY = 1024 * 1024,
 };
 
@@ -32,6 +33,7 @@ struct line {
 };
 
 struct bulk {
+    struct api *api;
     struct context *context;
     struct buf backlog; /* received, not taken */
     size_t scanned;     /* of the backlog: no line ends before this */
@@ -48,11 +50,19 @@ struct bulk {
     struct spool spool;
 };
 
+static void drop_backlog(struct bulk *bulk, size_t size)
+{
+    buf_consume(&bulk->backlog, size);
+    bulk->scanned = bulk->scanned > size ? bulk->scanned - size : 0;
+    bulk->api->bulk_bytes -= size;
+}
+
 static void free_bulk(void *work)
 {
     struct bulk *bulk = work;
 
     CHECK(!bulk->first);
+    drop_backlog(bulk, bulk->backlog.size);
     buf_deinit(&bulk->backlog);
     spool_deinit(&bulk->spool);
     free(bulk);
@@ -378,8 +388,7 @@ static void take_lines(struct bulk *bulk)
     }
     if (bulk->is_dead)
         at = bulk->backlog.size;
-    buf_consume(&bulk->backlog, at);
-    bulk->scanned = bulk->scanned > at ? bulk->scanned - at : 0;
+    drop_backlog(bulk, at);
     set_paused(bulk, !bulk->is_dead && (bulk->is_asking || !has_room(bulk)));
 }
 
@@ -391,10 +400,15 @@ static void on_bytes(struct context *context, const char *bytes, size_t size)
 
     if (bulk->is_dead)
         return;
-    if (buf_append(&bulk->backlog, bytes, size) < 0) {
-        give_up(bulk);
+    if (bulk->api->bulk_bytes + size > ALL_BACKLOGS ||
+        buf_append(&bulk->backlog, bytes, size) < 0) {
+        bulk->is_dead = true;
+        context_fail(context, PROBLEM_OVERLOADED, NULL,
+                     "Too many bytes of bulk requests are in progress; %llu lines were taken.",
+                     (unsigned long long)bulk->number);
         return;
     }
+    bulk->api->bulk_bytes += size;
     go_on(bulk);
 }
 
@@ -403,8 +417,8 @@ static void on_left(struct context *context)
     struct bulk *bulk = context->work;
 
     bulk->is_dead = true;
+    drop_backlog(bulk, bulk->backlog.size);
     buf_deinit(&bulk->backlog);
-    bulk->scanned = 0;
 }
 
 void begin_jobs_bulk(struct context *context)
@@ -414,6 +428,7 @@ void begin_jobs_bulk(struct context *context)
 
     if (!bulk)
         return;
+    bulk->api = context->api;
     bulk->context = context;
     buf_init(&bulk->backlog, (size_t)context->api->settings->broker.body_bytes_max + BACKLOG_SLACK);
     spool_init(&bulk->spool, SPOOL_MEMORY);

@@ -10,6 +10,13 @@
 
 /* ---- the job object -------------------------------------------------------------------------- */
 
+/* Jobs that ended outside a worker keep their attempts beside the record: messages come without
+ * them. */
+static bool is_whole(const struct job *job)
+{
+    return job->attempt == 0 || job->attempts_count > 0;
+}
+
 static int put_finished(struct context *context, const struct job *job, struct buf *out)
 {
     const struct job_view view = {.with_tenant = false};
@@ -18,8 +25,9 @@ static int put_finished(struct context *context, const struct job *job, struct b
 
     if (status < 0)
         return status;
-    cache_put(context->api->cache, job,
-              (struct slice){.bytes = out->data + before, .size = out->size - before});
+    if (is_whole(job))
+        cache_put(context->api->cache, job,
+                  (struct slice){.bytes = out->data + before, .size = out->size - before});
     if (context->access.role == KEY_ADMIN)
         status = render_add_tenant(out, job->tenant_name);
     return status;
@@ -158,7 +166,12 @@ static void on_wait_change(struct watch *watch, const struct job *job)
         return;
     timer_stop(&context->timer);
     context_unwatch(context);
-    answer_job(context, job, 200);
+    if (is_whole(job)) {
+        answer_job(context, job, 200);
+        return;
+    }
+    context_hold(context);
+    queue_get(context->api->queue, &context->id, false, on_job_again, context);
 }
 
 /* The time is up: the record as it is now, which also has the attempts. */
