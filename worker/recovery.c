@@ -1,12 +1,14 @@
 #include "worker/recovery.h"
 
+#include <assert.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
 #include "common/job/job_codec.h"
-#include "worker/run/tickets.h"
 
 enum { RECOVERY_BYTES_MAX = 64 * 1024 * 1024 };
+
+static_assert((int)TICKETS_CHILD_SIZE == (int)QUEUE_CHILD_SIZE, "the same id");
 
 static void on_done(int status, void *arg);
 
@@ -24,8 +26,11 @@ static void ask(struct recovery_row *row)
 {
     size_t count = row->members.size / JOB_MEMBER_SIZE;
 
-    if (count == 0) {
-        finish_row(row);
+    CHECK(!row->is_asking);
+    row->is_asking = true;
+    row->is_hunting = count == 0;
+    if (row->is_hunting) {
+        queue_recover_child(row->recovery->queue, row->child_id, on_done, row);
         return;
     }
     if (count > LIMIT_SWEEP)
@@ -37,13 +42,20 @@ static void ask(struct recovery_row *row)
 static void on_done(int status, void *arg)
 {
     struct recovery_row *row = arg;
-    size_t asked_bytes = row->asked_bytes;
 
-    CHECK(asked_bytes > 0);
-    row->asked_bytes = 0;
+    CHECK(row->is_asking);
+    row->is_asking = false;
+    if (status == ERR_INVALID) { /* not an id: nothing more can be found */
+        finish_row(row);
+        return;
+    }
     if (status < 0)
         return; /* recovery_tick asks again; a member that was recovered meanwhile does no harm */
-    buf_consume(&row->members, asked_bytes);
+    if (row->is_hunting) {
+        finish_row(row);
+        return;
+    }
+    buf_consume(&row->members, row->asked_bytes);
     ask(row);
 }
 
@@ -58,7 +70,7 @@ void recovery_init(struct recovery *recovery, struct queue *queue,
 void recovery_deinit(struct recovery *recovery)
 {
     for (unsigned i = 0; i < ORPHANS_MAX; i++) {
-        CHECK(recovery->rows[i].asked_bytes == 0);
+        CHECK(!recovery->rows[i].is_asking);
         buf_deinit(&recovery->rows[i].members);
     }
 }
@@ -74,12 +86,14 @@ void recovery_add(struct recovery *recovery, uint32_t number, int fd)
     if (row) {
         buf_init(&row->members, RECOVERY_BYTES_MAX);
         row->number = number;
-        /* What cannot be read comes back when its lease lapses. */
-        if (tickets_read(fd, &row->members) < 0)
-            log_event(LOG_WARN, "tickets_unreadable", LOG_I("number", number));
-        log_event(LOG_INFO, "recovering", LOG_I("number", number),
-                  LOG_I("jobs", row->members.size / JOB_MEMBER_SIZE));
-        ask(row);
+        int status = tickets_read(fd, &row->members, row->child_id);
+        log_event(status < 0 && status != ERR_NOT_FOUND ? LOG_WARN : LOG_INFO, "recovering",
+                  LOG_I("number", number), LOG_I("jobs", row->members.size / JOB_MEMBER_SIZE),
+                  LOG_S("tickets", status < 0 ? error_text_of(status) : "read"));
+        if (status == 0)
+            ask(row);
+        else /* what cannot be read comes back when its lease lapses */
+            finish_row(row);
     }
     (void)close(fd);
 }
@@ -88,7 +102,7 @@ void recovery_tick(struct recovery *recovery)
 {
     for (unsigned i = 0; i < ORPHANS_MAX; i++) {
         struct recovery_row *row = &recovery->rows[i];
-        if (row->number != 0 && row->asked_bytes == 0)
+        if (row->number != 0 && !row->is_asking)
             ask(row);
     }
 }

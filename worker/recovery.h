@@ -1,11 +1,12 @@
-/* Recovering what dead siblings held: their tickets go to queue_recover in pieces, again and again
- * until Redis took them. Bounded by what the supervisor hands out (ORPHANS_MAX); more is refused by
- * closing it. */
+/* Recovering what dead siblings held: their tickets go to queue_recover in pieces, then
+ * queue_recover_child looks for what they were given without living to note it; again and again
+ * until Redis took it all. Bounded by what the supervisor hands out (ORPHANS_MAX). */
 #ifndef PENSTOCK_WORKER_RECOVERY_H
 #define PENSTOCK_WORKER_RECOVERY_H
 
 #include "common/base/buf.h"
 #include "common/queue/queue_worker.h"
+#include "worker/run/tickets.h"
 #include "worker/supervise/orphans.h"
 
 struct recovery;
@@ -13,7 +14,10 @@ struct recovery_row {
     struct recovery *recovery;
     uint32_t number; /* 0: free */
     struct buf members;
-    size_t asked_bytes; /* in the call in flight; 0: none */
+    char child_id[TICKETS_CHILD_SIZE];
+    bool is_asking;
+    bool is_hunting;    /* the members are done: the search by id is next */
+    size_t asked_bytes; /* of the members, in the call in flight */
 };
 
 struct recovery {

@@ -21,6 +21,11 @@ struct queue_key queue_key_clock(unsigned shard)
     return make("{%u}:ck", shard);
 }
 
+struct queue_key queue_key_leases(unsigned shard)
+{
+    return make("{%u}:L", shard);
+}
+
 struct queue_key queue_key_job(const struct job_id *id)
 {
     return make("{%u}:j:%s", job_id_shard(id), id->core);

@@ -24,6 +24,7 @@ struct queue_key queue_key_request(const struct job_id *id); /* of an ended job,
 struct queue_key queue_key_attempts(const struct job_id *id);
 struct queue_key queue_key_followers(const struct job_id *id);
 struct queue_key queue_key_live(unsigned shard);
+struct queue_key queue_key_leases(unsigned shard);
 struct queue_key queue_key_fleet(const char *kind);
 struct queue_key queue_key_fleet_member(const char *kind, const char *id, size_t id_size);
 

@@ -74,5 +74,11 @@ void queue_sweep_start(struct queue *queue);
  * at once. */
 void queue_recover(struct queue *queue, const char *members, unsigned count, queue_done_fn on_done,
                    void *arg);
+/* The same for all leases of a dead child, found by its queue_self_id: also those it was given
+ * without living to note them. Looks at every lease, some 1,000 a command. ERR_INVALID: not an id.
+ */
+enum { QUEUE_CHILD_SIZE = 8 };
+void queue_recover_child(struct queue *queue, const char child[QUEUE_CHILD_SIZE],
+                         queue_done_fn on_done, void *arg);
 
 #endif

@@ -7,7 +7,7 @@
 #include "worker/run/job_copy.h"
 
 int attempt_table_init(struct attempt_table *table, unsigned count_max, int tickets_fd,
-                       struct error_text *why)
+                       const char *child_id, struct error_text *why)
 {
     CHECK(count_max > 0);
     CHECK(count_max <= 1u << 24);
@@ -17,7 +17,7 @@ int attempt_table_init(struct attempt_table *table, unsigned count_max, int tick
         places *= 2;
 
     *table = (struct attempt_table){.count_max = count_max, .places_mask = places - 1};
-    int status = tickets_open(&table->tickets, tickets_fd, count_max, why);
+    int status = tickets_open(&table->tickets, tickets_fd, child_id, count_max, why);
     if (status < 0)
         return status;
     table->chunks = calloc(chunks, sizeof *table->chunks);

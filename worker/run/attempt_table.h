@@ -23,9 +23,9 @@ struct attempt_table {
     struct tickets tickets;
 };
 
-/* tickets_fd: see tickets_open. */
+/* tickets_fd and child_id: see tickets_open. */
 MUST_CHECK int attempt_table_init(struct attempt_table *table, unsigned count_max, int tickets_fd,
-                                  struct error_text *why);
+                                  const char *child_id, struct error_text *why);
 /* All attempts must have been removed. */
 void attempt_table_deinit(struct attempt_table *table);
 /* A new attempt with a copy of job, its ticket written. NULL: full, or out of memory. */

@@ -13,8 +13,8 @@ int runner_init(struct runner *runner, const struct runner_options *options, str
                               .pool = options->pool,
                               .set = options->set,
                               .lease_ms = options->lease_ms};
-    int status =
-        attempt_table_init(&runner->table, options->inflight_max, options->tickets_fd, why);
+    int status = attempt_table_init(&runner->table, options->inflight_max, options->tickets_fd,
+                                    queue_self_id(options->queue), why);
     if (status < 0) {
         upstream_set_release(options->set);
         return status;

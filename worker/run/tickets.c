@@ -8,44 +8,55 @@
 
 #include "common/job/job_codec.h"
 
-enum { TICKETS_BYTES_MAX = 64 * 1024 * 1024 };
+/* The first slot is the head: the mark, the child's id, zeros. */
+static const char mark[] = "tickets1";
 
-int tickets_open(struct tickets *tickets, int fd, unsigned count, struct error_text *why)
+enum { TICKETS_BYTES_MAX = 64 * 1024 * 1024, MARK_SIZE = sizeof mark - 1 };
+
+static size_t size_of(unsigned count)
+{
+    return ((size_t)count + 1) * JOB_MEMBER_SIZE;
+}
+
+int tickets_open(struct tickets *tickets, int fd, const char *child_id, unsigned count,
+                 struct error_text *why)
 {
     CHECK(count > 0);
-    CHECK(count <= TICKETS_BYTES_MAX / JOB_MEMBER_SIZE);
+    CHECK(size_of(count) <= TICKETS_BYTES_MAX);
     *tickets = (struct tickets){.count = count};
     if (fd < 0)
         return 0;
 
-    size_t size = (size_t)count * JOB_MEMBER_SIZE;
+    size_t size = size_of(count);
     if (ftruncate(fd, (off_t)size) != 0)
         return error_set(why, ERR_IO, "tickets: %s", strerror(errno));
-    void *slots = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (slots == MAP_FAILED)
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
         return error_set(why, ERR_IO, "tickets: %s", strerror(errno));
-    tickets->slots = slots;
+    tickets->memory = memory;
+    memcpy(tickets->memory + MARK_SIZE, child_id, TICKETS_CHILD_SIZE);
+    memcpy(tickets->memory, mark, MARK_SIZE);
     return 0;
 }
 
 void tickets_close(struct tickets *tickets)
 {
-    if (tickets->slots)
-        (void)munmap(tickets->slots, (size_t)tickets->count * JOB_MEMBER_SIZE);
+    if (tickets->memory)
+        (void)munmap(tickets->memory, size_of(tickets->count));
     *tickets = (struct tickets){0};
 }
 
 static char *slot_at(struct tickets *tickets, unsigned slot)
 {
     CHECK(slot < tickets->count);
-    return tickets->slots + (size_t)slot * JOB_MEMBER_SIZE;
+    return tickets->memory + ((size_t)slot + 1) * JOB_MEMBER_SIZE;
 }
 
 void tickets_write(struct tickets *tickets, unsigned slot, const struct job *job)
 {
     char member[JOB_MEMBER_SIZE];
 
-    if (!tickets->slots)
+    if (!tickets->memory)
         return;
     char *at = slot_at(tickets, slot);
     CHECK(at[0] == '\0');
@@ -57,28 +68,42 @@ void tickets_write(struct tickets *tickets, unsigned slot, const struct job *job
 
 void tickets_clear(struct tickets *tickets, unsigned slot)
 {
-    if (tickets->slots)
+    if (tickets->memory)
         __atomic_store_n(slot_at(tickets, slot), '\0', __ATOMIC_RELEASE);
 }
 
-int tickets_read(int fd, struct buf *out_members)
+static int read_memory(const char *memory, size_t size, struct buf *out_members,
+                       char out_child_id[TICKETS_CHILD_SIZE])
+{
+    int status = 0;
+
+    if (memory[0] == '\0')
+        return ERR_NOT_FOUND;
+    if (memcmp(memory, mark, MARK_SIZE) != 0)
+        return ERR_CORRUPT;
+    for (size_t at = JOB_MEMBER_SIZE; at < size && status == 0; at += JOB_MEMBER_SIZE)
+        if (memory[at] != '\0')
+            status = buf_append(out_members, memory + at, JOB_MEMBER_SIZE);
+    if (status == 0)
+        memcpy(out_child_id, memory + MARK_SIZE, TICKETS_CHILD_SIZE);
+    return status;
+}
+
+int tickets_read(int fd, struct buf *out_members, char out_child_id[TICKETS_CHILD_SIZE])
 {
     struct stat about;
-    int status = 0;
 
     if (fstat(fd, &about) != 0)
         return ERR_IO;
     size_t size = (size_t)about.st_size - (size_t)about.st_size % JOB_MEMBER_SIZE;
     if (size == 0)
-        return 0;
+        return ERR_NOT_FOUND;
     if (size > TICKETS_BYTES_MAX)
+        return ERR_CORRUPT;
+    char *memory = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
         return ERR_IO;
-    char *slots = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-    if (slots == MAP_FAILED)
-        return ERR_IO;
-    for (size_t at = 0; at < size && status == 0; at += JOB_MEMBER_SIZE)
-        if (slots[at] != '\0')
-            status = buf_append(out_members, slots + at, JOB_MEMBER_SIZE);
-    (void)munmap(slots, size);
+    int status = read_memory(memory, size, out_members, out_child_id);
+    (void)munmap(memory, size);
     return status;
 }

@@ -89,6 +89,42 @@ static void a_recovered_job_fences_its_old_worker(void **state)
     rig_close(rig, new);
 }
 
+/* What a dead child was given is found by its id, over all shards, and nobody else's. */
+static void a_dead_child_is_found_by_its_id(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *dead = rig_queue(rig, "dead"), *alive = rig_queue(rig, "alive");
+    struct recovered recovered = {.is_done = 0};
+    struct job jobs[40];
+
+    for (int i = 0; i < 40; i++) {
+        jobs[i] = rig_job(dead, "m");
+        assert_int_equal(rig_submit(rig, dead, &jobs[i]).status, 0);
+    }
+    assert_int_equal(rig_claim(rig, dead, "m", 30, false)->count, 30);
+    const struct rig_claimed *claimed = rig_claim(rig, alive, "m", 10, false);
+    assert_int_equal(claimed->count, 10);
+    struct job mine = claimed->jobs[0];
+
+    queue_recover_child(alive, "no good!", on_recovered, &recovered);
+    rig_wait(rig, &recovered.is_done);
+    assert_int_equal(recovered.status, ERR_INVALID);
+    for (int round = 0; round < 2; round++) { /* the second finds nothing any more */
+        recovered.is_done = 0;
+        queue_recover_child(alive, queue_self_id(dead), on_recovered, &recovered);
+        rig_wait(rig, &recovered.is_done);
+        assert_int_equal(recovered.status, 0);
+    }
+    int queued = 0;
+    for (int i = 0; i < 40; i++)
+        queued += rig_state(rig, alive, &jobs[i].id) == JOB_QUEUED;
+    assert_int_equal(queued, 30);
+    assert_int_equal(rig_state(rig, alive, &mine.id), JOB_RUNNING);
+    assert_int_equal(rig_inspect(rig, alive), 0);
+    rig_close(rig, dead);
+    rig_close(rig, alive);
+}
+
 static int lost_count;
 static void on_lost(const struct job_id *id, unsigned claim, void *arg)
 {
@@ -355,6 +391,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_recovered_job_fences_its_old_worker, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_dead_child_is_found_by_its_id, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leases_lapse_and_are_renewed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),

@@ -35,7 +35,7 @@ static struct job job_of(unsigned number, unsigned claim)
 static void open_table(struct attempt_table *table, int fd)
 {
     struct error_text why = {""};
-    assert_int_equal(attempt_table_init(table, COUNT_MAX, fd, &why), 0);
+    assert_int_equal(attempt_table_init(table, COUNT_MAX, fd, "abcdefgh", &why), 0);
 }
 
 static void test_finds_by_id_and_claim(void **state)
@@ -150,19 +150,21 @@ static void test_tickets(void **state)
     (void)state;
     struct attempt_table table;
     struct buf members = {.size_max = 1 << 20};
+    char child_id[TICKETS_CHILD_SIZE] = "";
     struct job jobs[3] = {job_of(1, 7), job_of(2, 8), job_of(3, 9)};
     struct attempt *attempts[3];
     int fd = memfd_create("tickets", MFD_CLOEXEC);
     assert_true(fd >= 0);
     open_table(&table, fd);
-    assert_int_equal(tickets_read(fd, &members), 0);
+    assert_int_equal(tickets_read(fd, &members, child_id), 0);
     assert_int_equal(members.size, 0);
 
     for (int i = 0; i < 3; i++)
         attempts[i] = attempt_table_add(&table, &jobs[i]);
     attempt_table_remove(&table, attempts[1]);
-    assert_int_equal(tickets_read(fd, &members), 0);
+    assert_int_equal(tickets_read(fd, &members, child_id), 0);
     assert_int_equal(members.size, 2 * JOB_MEMBER_SIZE);
+    assert_memory_equal(child_id, "abcdefgh", TICKETS_CHILD_SIZE);
     for (int i = 0; i < 2; i++) {
         const char *member = members.data + (size_t)i * JOB_MEMBER_SIZE;
         const struct job *expected = &jobs[i * 2];
@@ -175,7 +177,7 @@ static void test_tickets(void **state)
     attempt_table_remove(&table, attempts[0]);
     attempt_table_remove(&table, attempts[2]);
     buf_clear(&members);
-    assert_int_equal(tickets_read(fd, &members), 0);
+    assert_int_equal(tickets_read(fd, &members, child_id), 0);
     assert_int_equal(members.size, 0);
     attempt_table_deinit(&table);
     buf_deinit(&members);
@@ -186,15 +188,22 @@ static void test_tickets_of_a_strange_file(void **state)
 {
     (void)state;
     struct buf members = {.size_max = 1 << 20};
+    char child_id[TICKETS_CHILD_SIZE];
     int fd = memfd_create("tickets", MFD_CLOEXEC);
     assert_true(fd >= 0);
-    assert_int_equal(tickets_read(fd, &members), 0); /* never filled */
-    assert_int_equal(ftruncate(fd, JOB_MEMBER_SIZE + 10), 0);
-    assert_int_equal(pwrite(fd, "1", 1, 0), 1);
-    assert_int_equal(tickets_read(fd, &members), 0); /* a part of a slot is none */
+    assert_int_equal(tickets_read(fd, &members, child_id),
+                     ERR_NOT_FOUND); /* died before it opened them */
+    assert_int_equal(ftruncate(fd, 2 * JOB_MEMBER_SIZE + 10), 0);
+    assert_int_equal(tickets_read(fd, &members, child_id), ERR_NOT_FOUND); /* or while it did */
+    assert_int_equal(pwrite(fd, "tickets2abcdefgh", 16, 0), 16);
+    assert_int_equal(tickets_read(fd, &members, child_id), ERR_CORRUPT); /* of another version */
+    assert_int_equal(pwrite(fd, "tickets1abcdefgh", 16, 0), 16);
+    assert_int_equal(pwrite(fd, "1", 1, JOB_MEMBER_SIZE), 1);
+    assert_int_equal(pwrite(fd, "1", 1, 2 * JOB_MEMBER_SIZE), 1); /* a part of a slot is none */
+    assert_int_equal(tickets_read(fd, &members, child_id), 0);
     assert_int_equal(members.size, JOB_MEMBER_SIZE);
     (void)close(fd);
-    assert_int_equal(tickets_read(fd, &members), ERR_IO);
+    assert_int_equal(tickets_read(fd, &members, child_id), ERR_IO);
     buf_deinit(&members);
 }
 
