@@ -79,75 +79,75 @@ static void test_all_fields(void **state)
     jdoc_destroy(doc);
 }
 
+static const struct {
+    const char *text, *code, *param;
+} refusals[] = {
+    {"", "invalid_json", ""},
+    {"{", "invalid_json", ""},
+    {"nonsense", "invalid_json", ""},
+    {"{\"a\":1,}", "invalid_json", ""},
+    {"{\"a\":1,\"a\":2}", "invalid_json", ""},
+    {"{\"a\":\"\xff\"}", "invalid_json", ""},
+    {"{} x", "invalid_json", ""},
+    {"[]", "invalid_request", ""},
+    {"5", "invalid_request", ""},
+    {"{}", "missing_field", "endpoint"},
+    {"{" BODY "}", "missing_field", "endpoint"},
+    {"{\"endpoint\":null," BODY "}", "missing_field", "endpoint"},
+    {"{\"endpoint\":5," BODY "}", "invalid_request", "endpoint"},
+    {"{\"endpoint\":\"/v1/nothing\"," BODY "}", "unknown_endpoint", "endpoint"},
+    {"{\"endpoint\":\"\"," BODY "}", "unknown_endpoint", "endpoint"},
+    {"{\"endpoint\":\"/v1/chat/completions\"}", "missing_field", "body"},
+    {"{" CHAT "\"body\":[]}", "invalid_request", "body"},
+    {"{" CHAT "\"body\":\"x\"}", "invalid_request", "body"},
+    {"{" CHAT "\"body\":{}}", "missing_field", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":5}}", "invalid_request", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":null}}", "invalid_request", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":\"\"}}", "invalid_request", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":\"a\\nb\"}}", "invalid_request", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":\"a\\u0000b\"}}", "invalid_request", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":\"a\\u007fb\"}}", "invalid_request", "body.model"},
+    {"{" CHAT "\"body\":{\"model\":\"m\",\"stream\":true}}", "not_supported", "body.stream"},
+    {"{" CHAT "\"body\":{\"model\":\"m\",\"stream\":1}}", "invalid_request", "body.stream"},
+    {"{" CHAT BODY ",\"stream\":true}", "not_supported", "stream"},
+    {"{" CHAT BODY ",\"stream\":\"no\"}", "invalid_request", "stream"},
+    {"{" CHAT BODY ",\"webhook\":{\"url\":\"https://x\"}}", "not_supported", "webhook"},
+    {"{" CHAT BODY ",\"priority\":\"urgent\"}", "invalid_request", "priority"},
+    {"{" CHAT BODY ",\"priority\":1}", "invalid_request", "priority"},
+    {"{" CHAT BODY ",\"delay_ms\":-1}", "invalid_request", "delay_ms"},
+    {"{" CHAT BODY ",\"delay_ms\":1.5}", "invalid_request", "delay_ms"},
+    {"{" CHAT BODY ",\"delay_ms\":\"1\"}", "invalid_request", "delay_ms"},
+    {"{" CHAT BODY ",\"delay_ms\":9007199254740993}", "invalid_request", "delay_ms"},
+    {"{" CHAT BODY ",\"delay_ms\":5000,\"expires_in_ms\":5000}", "invalid_request",
+     "expires_in_ms"},
+    {"{" CHAT BODY ",\"expires_in_ms\":0}", "invalid_request", "expires_in_ms"},
+    {"{" CHAT BODY ",\"expires_in_ms\":99999999999999}", "invalid_request", "expires_in_ms"},
+    {"{" CHAT BODY ",\"max_attempts\":0}", "invalid_request", "max_attempts"},
+    {"{" CHAT BODY ",\"max_attempts\":21}", "invalid_request", "max_attempts"},
+    {"{" CHAT BODY ",\"max_attempts\":1e2}", "invalid_request", "max_attempts"},
+    {"{" CHAT BODY ",\"timeout_ms\":0}", "invalid_request", "timeout_ms"},
+    {"{" CHAT BODY ",\"timeout_ms\":true}", "invalid_request", "timeout_ms"},
+    {"{" CHAT BODY ",\"metadata\":[]}", "invalid_request", "metadata"},
+    {"{" CHAT BODY ",\"metadata\":{\"a\":1}}", "invalid_request", "metadata.a"},
+    {"{" CHAT BODY ",\"metadata\":{\"a\":null}}", "invalid_request", "metadata.a"},
+    {"{" CHAT BODY ",\"idempotency_key\":\"\"}", "invalid_request", "idempotency_key"},
+    {"{" CHAT BODY ",\"idempotency_key\":7}", "invalid_request", "idempotency_key"},
+    {"{" CHAT BODY ",\"idempotency_key\":\"a\\tb\"}", "invalid_request", "idempotency_key"},
+    {"{" CHAT BODY ",\"colour\":\"red\"}", "unknown_field", "colour"},
+    {"{" CHAT BODY ",\"colour\":null}", "unknown_field", "colour"},
+    {"{" CHAT BODY ",\"Priority\":\"low\"}", "unknown_field", "Priority"},
+};
+
 static void test_refusals(void **state)
 {
-    static const struct {
-        const char *text, *code, *param;
-    } cases[] = {
-        {"", "invalid_json", ""},
-        {"{", "invalid_json", ""},
-        {"nonsense", "invalid_json", ""},
-        {"{\"a\":1,}", "invalid_json", ""},
-        {"{\"a\":1,\"a\":2}", "invalid_json", ""},
-        {"{\"a\":\"\xff\"}", "invalid_json", ""},
-        {"{} x", "invalid_json", ""},
-        {"[]", "invalid_request", ""},
-        {"5", "invalid_request", ""},
-        {"{}", "missing_field", "endpoint"},
-        {"{" BODY "}", "missing_field", "endpoint"},
-        {"{\"endpoint\":null," BODY "}", "missing_field", "endpoint"},
-        {"{\"endpoint\":5," BODY "}", "invalid_request", "endpoint"},
-        {"{\"endpoint\":\"/v1/nothing\"," BODY "}", "unknown_endpoint", "endpoint"},
-        {"{\"endpoint\":\"\"," BODY "}", "unknown_endpoint", "endpoint"},
-        {"{\"endpoint\":\"/v1/chat/completions\"}", "missing_field", "body"},
-        {"{" CHAT "\"body\":[]}", "invalid_request", "body"},
-        {"{" CHAT "\"body\":\"x\"}", "invalid_request", "body"},
-        {"{" CHAT "\"body\":{}}", "missing_field", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":5}}", "invalid_request", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":null}}", "invalid_request", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":\"\"}}", "invalid_request", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":\"a\\nb\"}}", "invalid_request", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":\"a\\u0000b\"}}", "invalid_request", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":\"a\\u007fb\"}}", "invalid_request", "body.model"},
-        {"{" CHAT "\"body\":{\"model\":\"m\",\"stream\":true}}", "not_supported", "body.stream"},
-        {"{" CHAT "\"body\":{\"model\":\"m\",\"stream\":1}}", "invalid_request", "body.stream"},
-        {"{" CHAT BODY ",\"stream\":true}", "not_supported", "stream"},
-        {"{" CHAT BODY ",\"stream\":\"no\"}", "invalid_request", "stream"},
-        {"{" CHAT BODY ",\"webhook\":{\"url\":\"https://x\"}}", "not_supported", "webhook"},
-        {"{" CHAT BODY ",\"priority\":\"urgent\"}", "invalid_request", "priority"},
-        {"{" CHAT BODY ",\"priority\":1}", "invalid_request", "priority"},
-        {"{" CHAT BODY ",\"delay_ms\":-1}", "invalid_request", "delay_ms"},
-        {"{" CHAT BODY ",\"delay_ms\":1.5}", "invalid_request", "delay_ms"},
-        {"{" CHAT BODY ",\"delay_ms\":\"1\"}", "invalid_request", "delay_ms"},
-        {"{" CHAT BODY ",\"delay_ms\":9007199254740993}", "invalid_request", "delay_ms"},
-        {"{" CHAT BODY ",\"delay_ms\":5000,\"expires_in_ms\":5000}", "invalid_request",
-         "expires_in_ms"},
-        {"{" CHAT BODY ",\"expires_in_ms\":0}", "invalid_request", "expires_in_ms"},
-        {"{" CHAT BODY ",\"expires_in_ms\":99999999999999}", "invalid_request", "expires_in_ms"},
-        {"{" CHAT BODY ",\"max_attempts\":0}", "invalid_request", "max_attempts"},
-        {"{" CHAT BODY ",\"max_attempts\":21}", "invalid_request", "max_attempts"},
-        {"{" CHAT BODY ",\"max_attempts\":1e2}", "invalid_request", "max_attempts"},
-        {"{" CHAT BODY ",\"timeout_ms\":0}", "invalid_request", "timeout_ms"},
-        {"{" CHAT BODY ",\"timeout_ms\":true}", "invalid_request", "timeout_ms"},
-        {"{" CHAT BODY ",\"metadata\":[]}", "invalid_request", "metadata"},
-        {"{" CHAT BODY ",\"metadata\":{\"a\":1}}", "invalid_request", "metadata.a"},
-        {"{" CHAT BODY ",\"metadata\":{\"a\":null}}", "invalid_request", "metadata.a"},
-        {"{" CHAT BODY ",\"idempotency_key\":\"\"}", "invalid_request", "idempotency_key"},
-        {"{" CHAT BODY ",\"idempotency_key\":7}", "invalid_request", "idempotency_key"},
-        {"{" CHAT BODY ",\"idempotency_key\":\"a\\tb\"}", "invalid_request", "idempotency_key"},
-        {"{" CHAT BODY ",\"colour\":\"red\"}", "unknown_field", "colour"},
-        {"{" CHAT BODY ",\"colour\":null}", "unknown_field", "colour"},
-        {"{" CHAT BODY ",\"Priority\":\"low\"}", "unknown_field", "Priority"},
-    };
-
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         struct draft draft;
         struct problem problem;
-        if (read_job(cases[i].text, &draft, &problem) != ERR_INVALID)
-            fail_msg("was let through: %s", cases[i].text);
-        assert_string_equal(problem_code(&problem), cases[i].code);
-        assert_string_equal(problem.param, cases[i].param);
+        if (read_job(refusals[i].text, &draft, &problem) != ERR_INVALID)
+            fail_msg("was let through: %s", refusals[i].text);
+        assert_string_equal(problem_code(&problem), refusals[i].code);
+        assert_string_equal(problem.param, refusals[i].param);
         assert_int_equal(problem_status(&problem), 400);
         assert_true(problem.detail[0] != '\0');
         draft_deinit(&draft);
