@@ -20,8 +20,7 @@ void *queue_alloc(size_t size)
     return memory;
 }
 
-/* ---- ops
- * ------------------------------------------------------------------------------------------ */
+/* ---- ops ---------------------------------------------------------------------------- */
 
 void queue_ops_push(struct queue_ops *ops, struct queue_op *op)
 {
@@ -98,8 +97,7 @@ int queue_can_write(const struct queue *queue)
     return status == 0 && !queue->store.is_fit ? ERR_UNFIT : status;
 }
 
-/* ---- calls
- * ------------------------------------------------------------------------------------------ */
+/* ---- calls -------------------------------------------------------------------------- */
 
 static void call_begin(struct queue *queue, enum queue_verb verb, unsigned keys, unsigned arguments)
 {
@@ -153,8 +151,7 @@ void queue_call_end(struct queue *queue, struct queue_op *op)
     redis_link_end(queue->commands, queue_on_reply, op);
 }
 
-/* ---- the turn
- * ------------------------------------------------------------------------------------------ */
+/* ---- the turn ----------------------------------------------------------------------- */
 
 static void run_failed(struct queue *queue)
 {
@@ -232,9 +229,7 @@ void queue_sweep_soon(struct queue *queue, int64_t in_ms)
     uv_timer_start(&queue->second, on_second, (uint64_t)in_ms, 0);
 }
 
-/* ---- links
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- links -------------------------------------------------------------------------- */
 
 static void on_up(void *arg)
 {
@@ -321,9 +316,7 @@ static int open_links(struct queue *queue, const char *name)
     return status;
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- life --------------------------------------------------------------------------- */
 
 static void queue_free(struct queue *queue)
 {
@@ -461,8 +454,7 @@ void queue_close(struct queue *queue, void (*on_closed)(void *arg), void *arg)
     queue->links_open--;
 }
 
-/* ---- what is asked of it
- * ---------------------------------------------------------------------------------------- */
+/* ---- what is asked of it ------------------------------------------------------------ */
 
 int64_t queue_now_ms(const struct queue *queue)
 {

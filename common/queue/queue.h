@@ -64,8 +64,7 @@ unsigned queue_shard_for_next(const struct queue *queue);
 unsigned queue_shard_for_key(const struct queue *queue, const char tenant[JOB_TENANT_SIZE],
                              const uint8_t key_hash[32]);
 
-/* ---- submit: (nothing) -> queued or scheduled --------------------------------------------------
- */
+/* ---- submit: (nothing) -> queued or scheduled --------------------------------------- */
 
 struct queue_submit_result {
     int status; /* 0, or as above; ERR_CONFLICT: same key, other body; ERR_FULL: see reason */
@@ -89,8 +88,7 @@ struct queue_submission {
 void queue_submit(struct queue *queue, const struct queue_submission *submission,
                   queue_submit_fn on_submit, void *arg);
 
-/* ---- reads
- * --------------------------------------------------------------------------------------- */
+/* ---- reads -------------------------------------------------------------------------- */
 
 /* status ERR_NOT_FOUND, ERR_CORRUPT, ERR_NEWER besides the common ones. job is NULL unless status
  * is 0. Attempts of live jobs are filled in. With want_payload, payload is loaded whole (pieces
@@ -102,7 +100,8 @@ void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, 
 /* What a failed, cancelled or expired job was asked to do, for a retry: the job as it was before it
  * ended, with payload = its request body. Kept as long as its result would be. ERR_NOT_FOUND: gone,
  * forgotten, or never kept (succeeded). */
-void queue_get_request(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
+void queue_get_request(struct queue *queue, const struct job_id *id, queue_job_fn on_job,
+                       void *arg);
 
 struct queue_list_query {
     const char *tenant;  /* JOB_TENANT_SIZE characters, or NULL = all tenants */
@@ -116,8 +115,7 @@ typedef void (*queue_ids_fn)(int status, const struct job_id *ids, unsigned coun
 void queue_list(struct queue *queue, const struct queue_list_query *query, queue_ids_fn on_ids,
                 void *arg);
 
-/* ---- following
- * --------------------------------------------------------------------------------------- */
+/* ---- following ---------------------------------------------------------------------- */
 
 /* Called for every change of a job that this process holds open or follows: the job as it is now
  * (head, and payload when it was small enough to be carried: job->payload.bytes may be NULL). After
@@ -125,9 +123,9 @@ void queue_list(struct queue *queue, const struct queue_list_query *query, queue
 typedef void (*queue_change_fn)(const struct job *job, void *arg);
 void queue_on_change(struct queue *queue, queue_change_fn on_change, void *arg);
 /* Registers this process for id and answers with its state now; refreshed until queue_unfollow.
- * Counted from the call on, whatever its callback says: n follows need n unfollows. Held submits are
- * followed the same way from the call of queue_submit (count 1, of the submitted id, also when they
- * failed or were a replay). Changes may be told before the callback runs. */
+ * Counted from the call on, whatever its callback says: n follows need n unfollows. Held submits
+ * are followed the same way from the call of queue_submit (count 1, of the submitted id, also when
+ * they failed or were a replay). Changes may be told before the callback runs. */
 void queue_follow(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
 void queue_unfollow(struct queue *queue, const struct job_id *id);
 /* Recorded changes with sequence > after, oldest first, from the job's own history (kept only while
@@ -136,8 +134,7 @@ void queue_unfollow(struct queue *queue, const struct job_id *id);
 void queue_history(struct queue *queue, const struct job_id *id, uint32_t after,
                    queue_job_fn on_job, void *arg);
 
-/* ---- verbs on jobs
- * ------------------------------------------------------------------------------------- */
+/* ---- verbs on jobs ------------------------------------------------------------------ */
 
 /* cancel: queued, scheduled, blocked, running -> cancelled, at once; the worker is told. on_job
  * gets the job afterwards; ERR_STATE with the job when it had ended before. retry of ended jobs is
@@ -147,7 +144,6 @@ void queue_cancel(struct queue *queue, const struct job_id *id, queue_job_fn on_
  */
 void queue_forget(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
 
-/* ---- worker side: see queue_worker.h; fleet and routes: see queue_fleet.h
- * ------------------------ */
+/* ---- worker side: see queue_worker.h; fleet and routes: see queue_fleet.h ----------- */
 
 #endif

@@ -56,8 +56,7 @@ static void census_done(struct census *census, int status)
     free(census);
 }
 
-/* ---- routes by name
- * ----------------------------------------------------------------------------------- */
+/* ---- routes by name ----------------------------------------------------------------- */
 
 static unsigned hash_of(const char *name, size_t size)
 {
@@ -118,9 +117,7 @@ static struct gathered *route_of(struct census *census, const char *name, size_t
     return one;
 }
 
-/* ---- rows
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- rows --------------------------------------------------------------------------- */
 
 static int64_t at_ms_of(const char *core)
 {
@@ -212,9 +209,7 @@ static void add_shard(struct census *census, const struct redisReply *row)
     census->sum.live_bytes += row->element[3]->integer;
 }
 
-/* ---- pages
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- pages -------------------------------------------------------------------------- */
 
 static void ask_page(struct census *census)
 {

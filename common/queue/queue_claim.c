@@ -69,8 +69,7 @@ static void claim_step(struct claim *claim)
     claim_done(claim, 0);
 }
 
-/* ---- records that cannot be read
- * ------------------------------------------------------------------- */
+/* ---- records that cannot be read ---------------------------------------------------- */
 
 static void on_failed_corrupt(int status, void *arg)
 {
@@ -174,8 +173,7 @@ static void on_loaded(struct queue_load *load)
     claim_step(claim);
 }
 
-/* ---- the two answers
- * --------------------------------------------------------------------------------- */
+/* ---- the two answers ---------------------------------------------------------------- */
 
 static void on_records(struct queue_op *op, int status, const struct redisReply *reply)
 {

@@ -36,9 +36,7 @@ struct batch {
     struct queue_op op;
     struct queue_gather *gather;
     struct queue_ops commits;
-    unsigned answers_left;
     int status;
-    bool is_transaction; /* one large commit, in MULTI with its pieces */
 };
 
 static size_t commit_size(const struct commit *commit)
@@ -68,8 +66,7 @@ static void on_refused(struct queue_op *op, int status, const struct redisReply 
     free(commit);
 }
 
-/* ---- taking a commit
- * ---------------------------------------------------------------------------------- */
+/* ---- taking a commit ---------------------------------------------------------------- */
 
 static struct commit *new_commit(struct queue *queue, const struct job *job, queue_done_fn on_done,
                                  void *arg)
@@ -167,8 +164,7 @@ void queue_release(struct queue *queue, const struct job *job, queue_done_fn on_
     hold(queue, 3, new_commit(queue, job, on_done, arg), 0);
 }
 
-/* ---- answers
- * ---------------------------------------------------------------------------------------------- */
+/* ---- answers ------------------------------------------------------------------------ */
 
 /* Back to the front of what waits, in the old order. */
 static void take_back(struct batch *batch)
@@ -232,18 +228,8 @@ static void on_batch_reply(struct queue_op *op, int status, const struct redisRe
     struct queue *queue = op->queue;
     const struct redisReply *codes = reply;
 
-    if (status < 0 && batch->status == 0)
-        batch->status = status;
-    if (--batch->answers_left > 0)
-        return;
-    if (batch->status == 0 && batch->is_transaction) {
-        codes = reply->type == REDIS_REPLY_ARRAY && reply->elements > 0
-                    ? reply->element[reply->elements - 1]
-                    : NULL;
-        if (redis_reply_is_error(codes))
-            batch->status = queue_error_status(queue, codes);
-    }
-    if (codes && (codes->type != REDIS_REPLY_STRING || codes->len != batch->commits.count))
+    batch->status = status;
+    if (status < 0 || codes->type != REDIS_REPLY_STRING || codes->len != batch->commits.count)
         codes = NULL;
     batch->gather->flights--;
     if (may_go_again(batch->status) && !queue->is_closing) {
@@ -253,41 +239,23 @@ static void on_batch_reply(struct queue_op *op, int status, const struct redisRe
              one = queue_ops_pop(&batch->commits))
             commit_done((struct commit *)one, ERR_UNKNOWN);
     } else {
-        settle(batch, batch->status == 0 ? codes : NULL);
+        settle(batch, codes);
     }
     free(batch);
     queue_want_turn(queue);
 }
 
-/* ---- sending
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- sending ------------------------------------------------------------------------ */
 
-static void send_word(struct batch *batch, const char *word)
+static void send_pieces(struct redis_link *link, const struct commit *commit)
 {
-    redis_link_begin(batch->op.queue->commands, 1);
-    redis_link_text(batch->op.queue->commands, word);
-    redis_link_end(batch->op.queue->commands, queue_on_reply, batch);
-    batch->answers_left++;
-}
-
-static void send_pieces(struct batch *batch, const struct commit *commit)
-{
-    struct queue *queue = batch->op.queue;
-    unsigned shard = job_id_shard(&commit->id);
     const char *piece = commit->bytes.data + commit->record_size;
     size_t left = commit->bytes.size - commit->record_size;
 
     for (unsigned i = 0; i < commit->pieces; i++) {
-        struct queue_key key = queue_key_result_suffix(&commit->id, commit->claim, i);
         size_t size = left < LIMIT_PIECE_BYTES ? left : LIMIT_PIECE_BYTES;
 
-        queue_call_begin(queue, VERB_KEEP, &shard, 1, 3);
-        redis_link_argument(queue->commands, key.text, key.size);
-        redis_link_argument(queue->commands, piece, size);
-        redis_link_number(queue->commands, commit->piece_ttl_ms);
-        queue_call_end(queue, &batch->op);
-        batch->answers_left++;
+        redis_link_argument(link, piece, size);
         piece += size;
         left -= size;
     }
@@ -297,7 +265,9 @@ static void send_call(struct batch *batch, enum queue_verb verb)
 {
     struct queue *queue = batch->op.queue;
     unsigned shards[LIMIT_BATCH_OUT], shards_count = 0, indexes[LIMIT_BATCH_OUT], n = 0;
+    const struct commit *first = (const struct commit *)batch->commits.head;
     unsigned each = verb == VERB_RELEASE ? 1 : 3;
+    bool has_record = verb == VERB_FINISH || verb == VERB_FAIL;
 
     for (struct queue_op *op = batch->commits.head; op; op = op->next, n++) {
         unsigned shard = job_id_shard(&((struct commit *)op)->id), i = 0;
@@ -308,7 +278,12 @@ static void send_call(struct batch *batch, enum queue_verb verb)
             shards[shards_count++] = shard;
         indexes[n] = i + 1;
     }
-    queue_call_begin(queue, verb, shards, shards_count, each * batch->commits.count);
+    queue_call_begin(queue, verb, shards, shards_count,
+                     each * batch->commits.count + (has_record ? 2 + first->pieces : 0));
+    if (has_record) {
+        redis_link_number(queue->commands, first->pieces);
+        redis_link_number(queue->commands, first->piece_ttl_ms);
+    }
     n = 0;
     for (struct queue_op *op = batch->commits.head; op; op = op->next, n++) {
         const struct commit *commit = (const struct commit *)op;
@@ -327,8 +302,9 @@ static void send_call(struct batch *batch, enum queue_verb verb)
             redis_link_number(queue->commands, commit->number);
         }
     }
+    if (has_record)
+        send_pieces(queue->commands, first);
     queue_call_end(queue, &batch->op);
-    batch->answers_left++;
 }
 
 static void send_batch(struct queue *queue, unsigned which)
@@ -340,26 +316,19 @@ static void send_batch(struct queue *queue, unsigned which)
     batch->op.queue = queue;
     batch->op.on_reply = on_batch_reply;
     batch->gather = gather;
-    /* Commits with pieces go alone, so that all of one stands or nothing. */
     while (gather->ops.head && batch->commits.count < gather->jobs_max && bytes < BATCH_BYTES) {
         struct commit *next = (struct commit *)gather->ops.head;
 
+        /* Commits with pieces go alone, so that the pieces are the last arguments of their call. */
         if (next->pieces > 0 && batch->commits.count > 0)
             break;
         queue_ops_push(&batch->commits, queue_ops_pop(&gather->ops));
         bytes += next->bytes.size;
-        batch->is_transaction = next->pieces > 0;
-        if (batch->is_transaction)
+        if (next->pieces > 0)
             break;
     }
     gather->flights++;
-    if (batch->is_transaction) {
-        send_word(batch, "MULTI");
-        send_pieces(batch, (const struct commit *)batch->commits.head);
-    }
     send_call(batch, verbs[which]);
-    if (batch->is_transaction)
-        send_word(batch, "EXEC");
 }
 
 static void flush_one(struct queue *queue, unsigned which)

@@ -16,8 +16,7 @@ enum {
     FORGOTTEN_MS = 24 * 3600 * 1000, /* names of members that are long gone */
 };
 
-/* ---- simple commands with a status
- * ----------------------------------------------------------------- */
+/* ---- simple commands with a status -------------------------------------------------- */
 
 struct simple {
     struct queue_op op;
@@ -151,8 +150,7 @@ void queue_unpublish(struct queue *queue, const char *kind, queue_status_fn on_d
     send_simple(simple, (const struct slice[]){slice_of("UNLINK"), {member.text, member.size}}, 2);
 }
 
-/* ---- lists of names
- * --------------------------------------------------------------------------------------- */
+/* ---- lists of names ----------------------------------------------------------------- */
 
 struct names {
     struct queue_op op;
@@ -311,8 +309,7 @@ void queue_fleet(struct queue *queue, const char *kind, queue_names_fn on_docume
     redis_link_end(queue->commands, queue_on_reply, names);
 }
 
-/* ---- usage of a tenant
- * ---------------------------------------------------------------------------------------- */
+/* ---- usage of a tenant -------------------------------------------------------------- */
 
 struct usage {
     struct queue_op op;

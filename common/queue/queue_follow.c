@@ -70,8 +70,7 @@ static void tell(struct queue *queue, const struct job_id *id, const char *bytes
         queue->on_change(&job, queue->on_change_arg);
 }
 
-/* ---- asking
- * ------------------------------------------------------------------------------------------ */
+/* ---- asking ------------------------------------------------------------------------- */
 
 static void on_heads(struct queue_op *op, int status, const struct redisReply *reply);
 
@@ -101,14 +100,17 @@ static void send_follow(struct follow_op *ask)
     queue_call_begin(queue, VERB_FOLLOW, shards, shards_count, 1 + ask->count);
     redis_link_argument(queue->commands, queue->self_id, QUEUE_SELF_SIZE);
     for (unsigned n = 0; n < ask->count; n++) {
-        const struct follow *follow = find(queue, &ask->ids[n]);
+        struct follow *follow = find(queue, &ask->ids[n]);
         /* No sequence is that high, so a first follow is always answered with the job. */
         uint32_t seen = follow && !ask->is_first ? follow->sequence : UINT32_MAX;
         char request[REQUEST_SIZE];
 
         request[0] = (char)indexes[n];
-        request[1] =
-            follow && follow->is_held && !follow->is_registered && !ask->is_first ? 'h' : 'f';
+        request[1] = 'f';
+        if (follow && follow->is_held && !follow->is_registered && !ask->is_first)
+            request[1] = 'h';
+        else if (follow)
+            follow->is_registered = true;
         for (int i = 0; i < 4; i++)
             request[2 + i] = (char)(seen >> (8 * i) & 0xff);
         memcpy(request + 6, ask->ids[n].core, JOB_ID_CORE_SIZE);
@@ -129,7 +131,6 @@ static void answer_first(struct follow_op *ask, int status, const struct redisRe
     if (status == 0)
         status = job_decode(&ask->ids[0], head->str, head->len, &job, &why);
     if (status == 0 && follow) {
-        follow->is_registered = true;
         follow->is_final = job_state_is_final(job.state);
         if (job.sequence > follow->sequence)
             follow->sequence = job.sequence;
@@ -198,8 +199,7 @@ void queue_unfollow(struct queue *queue, const struct job_id *id)
     queue_map_remove(&queue->followed, id);
 }
 
-/* ---- held submits
- * --------------------------------------------------------------------------------------- */
+/* ---- held submits ------------------------------------------------------------------- */
 
 void queue_follow_held(struct queue *queue, const struct job_id *id)
 {
@@ -218,12 +218,9 @@ void queue_follow_held_done(struct queue *queue, const struct job_id *id, bool i
 
     if (!follow)
         return;
-    if (!is_kept) {
-        queue_map_remove(&queue->followed, id);
-        return;
-    }
     follow->is_submitting = false;
-    if (follow->was_missed && queue_can_write(queue) == 0) {
+    follow->is_final = follow->is_final || !is_kept; /* nothing to be asked about it */
+    if (is_kept && follow->was_missed && queue_can_write(queue) == 0) {
         struct follow_op *ask = new_follow_op(queue);
 
         ask->ids[ask->count++] = *id;
@@ -231,8 +228,7 @@ void queue_follow_held_done(struct queue *queue, const struct job_id *id, bool i
     }
 }
 
-/* ---- refreshing
- * --------------------------------------------------------------------------------------------- */
+/* ---- refreshing --------------------------------------------------------------------- */
 
 static struct follow_op *refresh_one(struct queue *queue, struct follow_op *ask,
                                      const struct follow *follow)
@@ -280,9 +276,7 @@ void queue_follow_second(struct queue *queue)
     queue->refresh_part = (unsigned)((part + 1) % REFRESH_PARTS);
 }
 
-/* ---- messages
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- messages ----------------------------------------------------------------------- */
 
 static void on_child_message(struct queue *queue, const char *bytes, size_t size)
 {
@@ -325,9 +319,7 @@ void queue_on_message(const struct redisReply *reply, void *arg)
     }
 }
 
-/* ---- history
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- history ------------------------------------------------------------------------ */
 
 struct history {
     struct queue_op op;

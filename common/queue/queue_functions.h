@@ -19,7 +19,6 @@
     X(VERB_FAIL, "fail")       \
     X(VERB_RETRY, "retry")     \
     X(VERB_RELEASE, "release") \
-    X(VERB_KEEP, "keep")       \
     X(VERB_CANCEL, "cancel")   \
     X(VERB_FORGET, "forget")   \
     X(VERB_FOLLOW, "follow")   \

@@ -41,11 +41,6 @@ struct queue_key queue_key_result_piece(const struct job_id *id, unsigned claim,
     return make("{%u}:r:%s:%u:%u", job_id_shard(id), id->core, claim, piece);
 }
 
-struct queue_key queue_key_result_suffix(const struct job_id *id, unsigned claim, unsigned piece)
-{
-    return make("r:%s:%u:%u", id->core, claim, piece);
-}
-
 struct queue_key queue_key_request(const struct job_id *id)
 {
     return make("{%u}:p:%s", job_id_shard(id), id->core);

@@ -18,8 +18,6 @@ struct queue_key queue_key_clock(unsigned shard);
 struct queue_key queue_key_job(const struct job_id *id);
 struct queue_key queue_key_body_piece(const struct job_id *id, unsigned piece);
 struct queue_key queue_key_result_piece(const struct job_id *id, unsigned claim, unsigned piece);
-/* The same without the shard's prefix, as the function `keep` takes it. */
-struct queue_key queue_key_result_suffix(const struct job_id *id, unsigned claim, unsigned piece);
 struct queue_key queue_key_request(const struct job_id *id); /* of an ended job, for a retry */
 struct queue_key queue_key_attempts(const struct job_id *id);
 struct queue_key queue_key_followers(const struct job_id *id);

@@ -49,8 +49,7 @@ static int compare_members(const void *a, const void *b)
     return memcmp((const char *)a + 1, (const char *)b + 1, JOB_ID_CORE_SIZE);
 }
 
-/* ---- rounds
- * ---------------------------------------------------------------------------------------- */
+/* ---- rounds ------------------------------------------------------------------------- */
 
 /* Sends the next few hundred members: one argument a shard. */
 static void round_send(struct round *round)
@@ -160,8 +159,7 @@ static void round_start(struct round *round)
         queue_op_fail(round->op.queue, &round->op, status);
 }
 
-/* ---- renewal
- * ------------------------------------------------------------------------------------------ */
+/* ---- renewal ------------------------------------------------------------------------ */
 
 static void on_renew(uv_timer_t *timer)
 {
@@ -218,8 +216,7 @@ int64_t queue_lease_age_ms(const struct queue *queue)
     return queue->leases.count == 0 ? 0 : clock_boot_ms() - queue->renewed_boot_ms;
 }
 
-/* ---- recovery
- * --------------------------------------------------------------------------------------------- */
+/* ---- recovery ----------------------------------------------------------------------- */
 
 void queue_recover(struct queue *queue, const char *members, unsigned count, queue_done_fn on_done,
                    void *arg)

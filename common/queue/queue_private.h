@@ -129,8 +129,7 @@ struct queue {
     void *on_closed_arg;
 };
 
-/* ---- queue.c ------------------------------------------------------------------------------------
- */
+/* ---- queue.c ------------------------------------------------------------------------ */
 
 /* Memory for ops: small, so running out of it ends the process and leases bring the jobs back. */
 void *queue_alloc(size_t size);
@@ -157,8 +156,7 @@ void queue_call_end(struct queue *queue, struct queue_op *op);
 void queue_call_begin_all(struct queue *queue, enum queue_verb verb, unsigned first,
                           unsigned arguments);
 
-/* ---- queue_store.c
- * -------------------------------------------------------------------------------- */
+/* ---- queue_store.c ------------------------------------------------------------------ */
 
 void queue_store_on_up(struct queue *queue);
 void queue_store_on_down(struct queue *queue, const char *code, const char *why);
@@ -168,8 +166,7 @@ void queue_store_on_sweep(struct queue_op *op, int status, const struct redisRep
 void queue_health_changed(struct queue *queue);
 bool queue_is_ready(const struct queue *queue);
 
-/* ---- the others
- * ------------------------------------------------------------------------------------- */
+/* ---- the others --------------------------------------------------------------------- */
 
 void queue_sweep_send(struct queue *queue);
 void queue_sweep_done(struct queue *queue, const struct redisReply *reply);
@@ -187,8 +184,7 @@ void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed
 void queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim);
 void queue_member_make(const struct job *job, char out[JOB_MEMBER_SIZE]);
 
-/* ---- queue_load.c
- * ------------------------------------------------------------------------------------ */
+/* ---- queue_load.c ------------------------------------------------------------------- */
 
 /* Completes a record into a job: checks it, reads attempts and pieces where they stand apart.
  * on_loaded runs once, at once when nothing is missing; job is borrowed from load, which the caller

@@ -26,8 +26,7 @@ enum {
 
 static void ask_identity(struct queue *queue);
 
-/* ---- verdicts
- * --------------------------------------------------------------------------------------- */
+/* ---- verdicts ----------------------------------------------------------------------- */
 
 static void unfit(struct queue *queue, const char *reason, const char *detail)
 {
@@ -100,9 +99,7 @@ void queue_health(const struct queue *queue, struct queue_health *out)
     memcpy(out->redis_version, store->version, sizeof(out->redis_version));
 }
 
-/* ---- INFO
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- INFO --------------------------------------------------------------------------- */
 
 /* Value of "name:" in the gathered INFO text, up to the end of its line. */
 static struct slice info_value(const struct queue_store *store, const char *name)
@@ -284,8 +281,7 @@ static void probe(struct queue *queue)
     }
 }
 
-/* ---- identity
- * ---------------------------------------------------------------------------------------------- */
+/* ---- identity ----------------------------------------------------------------------- */
 
 static void strange(struct queue *queue, const char *reason, const char *detail)
 {
@@ -391,9 +387,7 @@ static void ask_identity(struct queue *queue)
     redis_link_end(link, on_shards, queue);
 }
 
-/* ---- functions
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- functions ---------------------------------------------------------------------- */
 
 static void on_script_loaded(int status, const struct redisReply *reply, void *arg)
 {
@@ -503,9 +497,7 @@ void queue_store_on_sweep(struct queue_op *op, int status, const struct redisRep
               redis_reply_is_error(reply) ? reply->str : "sweep answered nonsense");
 }
 
-/* ---- events
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- events ------------------------------------------------------------------------- */
 
 void queue_store_on_up(struct queue *queue)
 {

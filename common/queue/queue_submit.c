@@ -70,8 +70,7 @@ static void on_refused(struct queue_op *op, int status, const struct redisReply 
     finish_submit(submit);
 }
 
-/* ---- taking a job
- * ------------------------------------------------------------------------------------ */
+/* ---- taking a job ------------------------------------------------------------------- */
 
 static char *put(char *at, uint64_t value, unsigned size)
 {
@@ -184,8 +183,7 @@ void queue_submit(struct queue *queue, const struct queue_submission *submission
     queue_want_turn(queue);
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------------- */
+/* ---- answers ------------------------------------------------------------------------ */
 
 static void set_result(struct submit *submit, char code, const struct redisReply *earlier)
 {
@@ -305,9 +303,7 @@ static void on_batch_reply(struct queue_op *op, int status, const struct redisRe
     queue_want_turn(queue);
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- sending ------------------------------------------------------------------------ */
 
 /* Names of tenants, for lists and reports; each process tells each name once a connection. */
 static void tell_tenant(struct queue *queue, const struct submit *submit)

@@ -74,8 +74,7 @@ static void set_link_state(struct redis_link *link, enum link_state next)
     link->since_mono_ms = clock_mono_ms();
 }
 
-/* ---- going down -------------------------------------------------------------------------------
- */
+/* ---- going down --------------------------------------------------------------------- */
 
 static void fail_pending(struct redis_link *link)
 {
@@ -133,8 +132,7 @@ static void on_lost(const char *why, void *arg)
     go_down(link, "redis_unreachable", why);
 }
 
-/* ---- deadlines ----------------------------------------------------------------------------------
- */
+/* ---- deadlines ---------------------------------------------------------------------- */
 
 static void on_pong(int status, const struct redisReply *reply, void *arg)
 {
@@ -179,8 +177,7 @@ static void on_watch(uv_timer_t *timer)
         ping(link);
 }
 
-/* ---- replies ------------------------------------------------------------------------------------
- */
+/* ---- replies ------------------------------------------------------------------------ */
 
 static bool is_word(const struct redisReply *reply, const char *word)
 {
@@ -225,8 +222,7 @@ static void on_reply(struct redisReply *reply, void *arg)
         one.on_reply(0, reply, one.arg);
 }
 
-/* ---- coming up ----------------------------------------------------------------------------------
- */
+/* ---- coming up ---------------------------------------------------------------------- */
 
 static void on_login(int status, const struct redisReply *reply, void *arg)
 {
@@ -346,8 +342,7 @@ static void attempt(struct redis_link *link)
         go_down(link, "redis_unreachable", uv_strerror(status));
 }
 
-/* ---- life ---------------------------------------------------------------------------------------
- */
+/* ---- life --------------------------------------------------------------------------- */
 
 int redis_link_create(const struct redis_link_options *options, struct redis_link **out)
 {
@@ -419,8 +414,7 @@ void redis_link_close(struct redis_link *link, void (*on_closed)(void *arg), voi
     fail_pending(link);
 }
 
-/* ---- commands -----------------------------------------------------------------------------------
- */
+/* ---- commands ----------------------------------------------------------------------- */
 
 bool redis_link_is_up(const struct redis_link *link)
 {
@@ -522,8 +516,7 @@ int64_t redis_link_last_ok_mono_ms(const struct redis_link *link)
     return link->last_reply_mono_ms;
 }
 
-/* ---- error replies
- * -------------------------------------------------------------------------------- */
+/* ---- error replies ------------------------------------------------------------------ */
 
 static const struct {
     const char *word;

@@ -178,52 +178,69 @@ size_t redis_wire_unsent(const struct redis_wire *wire)
     return wire->output.size - wire->sent + (wire->has_leftover ? 1 : 0);
 }
 
-/* Hands one chunk to hiredis when it has none. False: nothing more to send. */
-static bool next_chunk(struct redis_wire *wire)
+static void sent_some(struct redis_wire *wire, size_t size)
 {
-    size_t left = wire->output.size - wire->sent;
-    size_t chunk = left < CHUNK_BYTES ? left : CHUNK_BYTES;
-
-    if (wire->has_leftover)
-        return true;
-    if (left == 0) {
-        buf_clear(&wire->output);
-        wire->sent = 0;
-        return false;
-    }
-    if (redisAppendFormattedCommand(wire->context, wire->output.data + wire->sent, chunk) !=
-        REDIS_OK)
-        return false;
-    wire->sent += chunk;
-    wire->has_leftover = true;
+    wire->sent += size;
     if (wire->sent == wire->output.size) {
         buf_clear(&wire->output);
         wire->sent = 0;
-    } else if (wire->sent > (wire->output.size >> 1)) {
+    } else if (wire->sent > wire->output.size / 2) {
         buf_consume(&wire->output, wire->sent);
         wire->sent = 0;
+    }
+}
+
+/* Straight from our buffer, and without the signal that write() sends when the other end is gone.
+ */
+static bool send_plain(struct redis_wire *wire)
+{
+    while (wire->output.size > wire->sent) {
+        ssize_t size = send(wire->context->fd, wire->output.data + wire->sent,
+                            wire->output.size - wire->sent, MSG_NOSIGNAL);
+
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0 && errno == EAGAIN)
+            return true;
+        if (size < 0) {
+            lose(wire, strerror(errno));
+            return false;
+        }
+        sent_some(wire, (size_t)size);
     }
     return true;
 }
 
-void redis_wire_flush(struct redis_wire *wire)
+/* Through hiredis, which encrypts; a chunk at a time, because it moves what is left of one. */
+static bool send_encrypted(struct redis_wire *wire)
 {
     int done = 1;
 
-    if (wire->is_over || !wire->is_connected)
-        return;
-    while (done && next_chunk(wire)) {
-        if (redisBufferWrite(wire->context, &done) != REDIS_OK) {
-            lose(wire, context_error(wire));
-            return;
+    while (done && redis_wire_unsent(wire) > 0) {
+        size_t left = wire->output.size - wire->sent;
+        size_t chunk = left < CHUNK_BYTES ? left : CHUNK_BYTES;
+
+        if (!wire->has_leftover) {
+            if (redisAppendFormattedCommand(wire->context, wire->output.data + wire->sent, chunk) !=
+                REDIS_OK)
+                break;
+            sent_some(wire, chunk);
         }
+        if (redisBufferWrite(wire->context, &done) != REDIS_OK)
+            break;
         wire->has_leftover = !done;
     }
-    if (wire->context->err) {
+    if (wire->context->err)
         lose(wire, context_error(wire));
+    return !wire->context->err;
+}
+
+void redis_wire_flush(struct redis_wire *wire)
+{
+    if (wire->is_over || !wire->is_connected)
         return;
-    }
-    watch(wire);
+    if (wire->is_tls ? send_encrypted(wire) : send_plain(wire))
+        watch(wire);
 }
 
 /* Hands out the replies that are complete. False: the wire is over. */

@@ -1,6 +1,8 @@
 -- finish: running -> succeeded. fail: running -> failed or expired.
 --
--- Three arguments a job: shard index u8 + member 64, the whole new record, its time to live in ms. Answers one
+-- ARGV: number of pieces, their time to live in ms, then three arguments a job: shard index u8 + member 64, the
+-- whole new record, its time to live in ms; then the pieces of the result. Where there are pieces there is one job.
+-- (A plain SET before would be refused by a store that is full, which must still take results.) Answers one
 -- letter a job: k recorded, a recorded before by the same claim, f fenced, x not a state of this verb (both:
 -- nothing written).
 
@@ -15,7 +17,8 @@ end
 
 local function commit(keys, args, allowed)
   local shard, codes, sums = prefixes(keys), {}, {}
-  for i = 1, #args, 3 do
+  local pieces, piece_ttl = tonumber(args[1]), args[2]
+  for i = 3, #args - pieces, 3 do
     local p, member, record = shard[byte(args[i])], sub(args[i], 2), args[i + 1]
     local id, next_state = sub(member, 2, 35), sub(record, 3, 3)
     local key = p .. 'j:' .. id
@@ -25,10 +28,13 @@ local function commit(keys, args, allowed)
       code = own(p, h, member, function(state, verdict) return state == next_state and verdict == 0 end)
     end
     if code == 'k' then
-      local _, _, flags, _, attempt, _, sequence = unpack_bytes(MUTABLE, h, 2)
+      local _, _, flags, claim, attempt, _, sequence = unpack_bytes(MUTABLE, h, 2)
       local new_flags = bor(byte(record, 4), band(flags, FOLLOWED + SUSPECT))
       sequence = sequence + 1
       record = sub(record, 1, 3) .. char(new_flags) .. sub(record, 5, 8) .. pack('<I4', sequence) .. sub(record, 13)
+      for n = 1, pieces do
+        call('SET', p .. 'r:' .. id .. ':' .. claim .. ':' .. n - 1, args[#args - pieces + n], 'PX', piece_ttl)
+      end
       if next_state ~= 'S' then keep_request(p, id, h) end
       call('SET', key, record, 'PX', args[i + 2])
       if next_state == 'S' and band(flags, PIECES) ~= 0 then
@@ -100,11 +106,4 @@ function verbs.release(keys, args)
   end
   if has_ready then wake(nil) end
   return table.concat(codes)
-end
-
--- keep: a piece of a large result, in the same MULTI as its finish. ARGV: rest of the key, bytes, time to live in ms.
--- Here, and not a plain SET, because a store that is full must still take results.
-function verbs.keep(keys, args)
-  call('SET', prefixes(keys)[1] .. args[1], args[2], 'PX', args[3])
-  return 'OK'
 end

@@ -16,8 +16,7 @@
 #include "common/base/digest.h"
 #include "common/queue/queue_fleet.h"
 
-/* ---- Redis
- * ------------------------------------------------------------------------------------------- */
+/* ---- Redis -------------------------------------------------------------------------- */
 
 static void launch(struct rig_redis *redis, const char *const *extra)
 {
@@ -106,6 +105,8 @@ static redisReply *ask(const struct rig_redis *redis, const char *format, va_lis
     redisReply *reply;
 
     assert_int_equal(context->err, 0);
+    if (redis->password)
+        freeReplyObject(redisCommand(context, "AUTH %s", redis->password));
     reply = redisvCommand(context, format, args);
     assert_non_null(reply);
     redisFree(context);
@@ -141,8 +142,7 @@ long long rig_ask_number(const struct rig_redis *redis, const char *format, ...)
     return number;
 }
 
-/* ---- loop and queues
- * ------------------------------------------------------------------------------------ */
+/* ---- loop and queues ---------------------------------------------------------------- */
 
 void rig_start(struct rig *rig, const char *const *extra)
 {
@@ -241,9 +241,7 @@ void rig_close(struct rig *rig, struct queue *queue)
     rig_wait(rig, &is_closed);
 }
 
-/* ---- jobs
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- jobs --------------------------------------------------------------------------- */
 
 struct job rig_job(const struct queue *queue, const char *route)
 {

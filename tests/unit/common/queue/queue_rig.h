@@ -22,6 +22,7 @@ struct rig_redis {
     char socket[160];
     char url[192];
     pid_t pid;
+    const char *password; /* NULL: none */
 };
 
 /* Starts redis-server on a unix socket in a temporary folder of its own; extra are further

@@ -258,8 +258,7 @@ static void limits_refuse_and_leave_nothing(void **state)
     rig_close(rig, queue);
 }
 
-/* ---- wake-ups
- * ------------------------------------------------------------------------------------------ */
+/* ---- wake-ups ----------------------------------------------------------------------- */
 
 static void on_wake(void *arg)
 {
@@ -302,8 +301,7 @@ static void idle_children_are_woken_one_at_a_time(void **state)
     rig_close(rig, front);
 }
 
-/* ---- lists, census, fleet
- * ---------------------------------------------------------------------------------- */
+/* ---- lists, census, fleet ----------------------------------------------------------- */
 
 struct listed {
     struct job_id ids[1000];

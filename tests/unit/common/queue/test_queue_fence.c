@@ -256,8 +256,7 @@ static void a_newer_record_is_left_alone(void **state)
     rig_close(rig, queue);
 }
 
-/* ---- every verb in every state
- * --------------------------------------------------------------------- */
+/* ---- every verb in every state ------------------------------------------------------ */
 
 struct table {
     struct rig *rig;
@@ -290,7 +289,7 @@ static void call_verb(const struct table *table, const char *verb, struct job jo
     if (strcmp(verb, "finish") == 0 || strcmp(verb, "fail") == 0) {
         assert_int_equal(job_state_from_letter(verb[1] == 'i' ? 'S' : 'F', &job.state), 0);
         assert_int_equal(job_encode(&job, &record), 0);
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b %b 100000", name, owner,
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck 0 0 %b %b 100000", name, owner,
                              sizeof(owner), record.data, record.size);
     } else if (strcmp(verb, "retry") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b 99999999999999 x", name, owner,

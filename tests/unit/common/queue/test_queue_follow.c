@@ -1,0 +1,326 @@
+/* Who hears of changes: held submits, followers, history, and what happens when a message is
+ * missed. */
+#include "queue_rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/queue/queue_fleet.h"
+
+static int set_up(void **state)
+{
+    static struct rig rig;
+
+    rig_start(&rig, NULL);
+    *state = &rig;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    rig_stop(*state);
+    return 0;
+}
+
+struct heard {
+    struct job_id id;
+    enum job_state states[32];
+    uint32_t sequences[32];
+    char payload[64];
+    int count;
+};
+
+static void on_change(const struct job *job, void *arg)
+{
+    struct heard *heard = arg;
+
+    assert_true(heard->count < 32);
+    heard->id = job->id;
+    heard->states[heard->count] = job->state;
+    heard->sequences[heard->count] = job->sequence;
+    if (job->payload.bytes)
+        snprintf(heard->payload, sizeof(heard->payload), "%.*s", (int)job->payload.size,
+                 job->payload.bytes);
+    heard->count++;
+}
+
+static void wait_count(struct rig *rig, const struct heard *heard, int count)
+{
+    for (int64_t until = clock_mono_ms() + RIG_WAIT_MS;
+         heard->count < count && clock_mono_ms() < until;)
+        rig_run_ms(rig, 2);
+    assert_int_equal(heard->count, count);
+}
+
+static struct queue_submit_result submit_held(struct rig *rig, struct queue *queue,
+                                              const struct job *job)
+{
+    struct queue_submission submission = {.job = job, .weight = 1, .hold = true};
+
+    return rig_submit_full(rig, queue, &submission);
+}
+
+static void a_held_job_tells_its_end(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker = rig_queue(rig, "broker"), *worker = rig_queue(rig, "worker");
+    struct heard heard = {.count = 0};
+    struct job job = rig_job(broker, "m");
+
+    queue_on_change(broker, on_change, &heard);
+    assert_int_equal(submit_held(rig, broker, &job).status, 0);
+    struct job running = rig_claim(rig, worker, "m", 1, false)->jobs[0];
+    assert_memory_equal(running.home, queue_self_id(broker), JOB_HOME_SIZE);
+    assert_int_equal(rig_finish(rig, worker, &running, "{\"n\":1}"), 0);
+    wait_count(rig, &heard, 1);
+    assert_int_equal(heard.states[0], JOB_SUCCEEDED);
+    assert_string_equal(heard.payload, "{\"n\":1}");
+    assert_string_equal(heard.id.core, job.id.core);
+    queue_unfollow(broker, &job.id);
+
+    /* Cancelled ones, too. */
+    job = rig_job(broker, "m");
+    assert_int_equal(submit_held(rig, broker, &job).status, 0);
+    assert_int_equal(rig_cancel(rig, worker, &job.id, NULL), 0);
+    wait_count(rig, &heard, 2);
+    assert_int_equal(heard.states[1], JOB_CANCELLED);
+    /* Nobody who let go is told anything. */
+    job = rig_job(broker, "m");
+    assert_int_equal(submit_held(rig, broker, &job).status, 0);
+    queue_unfollow(broker, &job.id);
+    assert_int_equal(rig_cancel(rig, worker, &job.id, NULL), 0);
+    rig_run_ms(rig, 50);
+    assert_int_equal(heard.count, 2);
+    rig_close(rig, broker);
+    rig_close(rig, worker);
+}
+
+struct got {
+    struct job job;
+    int status;
+    int is_done;
+};
+
+static void on_job(int status, const struct job *job, void *arg)
+{
+    struct got *got = arg;
+
+    got->status = status;
+    if (job)
+        got->job = *job;
+    got->is_done = 1;
+}
+
+static int follow(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out)
+{
+    struct got got = {.is_done = 0};
+
+    queue_follow(queue, id, on_job, &got);
+    rig_wait(rig, &got.is_done);
+    *out = got.job;
+    return got.status;
+}
+
+struct replayed {
+    uint32_t sequences[64];
+    int count;
+    int status;
+    int is_done;
+};
+
+static void on_history(int status, const struct job *job, void *arg)
+{
+    struct replayed *replayed = arg;
+
+    if (job) {
+        replayed->sequences[replayed->count++] = job->sequence;
+        return;
+    }
+    replayed->status = status;
+    replayed->is_done = 1;
+}
+
+static struct replayed history(struct rig *rig, struct queue *queue, const struct job_id *id,
+                               uint32_t after)
+{
+    struct replayed replayed = {.is_done = 0};
+
+    queue_history(queue, id, after, on_history, &replayed);
+    rig_wait(rig, &replayed.is_done);
+    return replayed;
+}
+
+static void followers_hear_every_change(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker[2], *worker = rig_queue(rig, "worker");
+    struct heard heard[2] = {{.count = 0}};
+    struct job job, now;
+    static const enum job_state expected[] = {JOB_RUNNING, JOB_SCHEDULED, JOB_QUEUED, JOB_RUNNING,
+                                              JOB_FAILED};
+
+    queue_sweep_start(worker);
+    for (int i = 0; i < 2; i++) {
+        broker[i] = rig_queue(rig, "broker");
+        queue_on_change(broker[i], on_change, &heard[i]);
+    }
+    job = rig_job(broker[0], "m");
+    assert_int_equal(rig_submit(rig, broker[0], &job).status, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(follow(rig, broker[i], &job.id, &now), 0);
+        assert_int_equal(now.state, JOB_QUEUED);
+        assert_int_equal(now.sequence, 1);
+    }
+    struct job running = rig_claim(rig, worker, "m", 1, false)->jobs[0];
+    assert_int_equal(rig_retry(rig, worker, &running, 20), 0);
+    for (int i = 0; i < 2; i++)
+        wait_count(rig, &heard[i], 3);
+    running = rig_claim(rig, worker, "m", 1, false)->jobs[0];
+    assert_int_equal(rig_fail(rig, worker, &running, "upstream_rejected"), 0);
+    for (int i = 0; i < 2; i++) {
+        wait_count(rig, &heard[i], 5);
+        for (int n = 0; n < 5; n++) {
+            assert_int_equal(heard[i].states[n], expected[n]);
+            assert_int_equal(heard[i].sequences[n], n + 2);
+        }
+    }
+    struct replayed all = history(rig, broker[0], &job.id, 1);
+    assert_int_equal(all.status, 0);
+    assert_int_equal(all.count, 5);
+    struct replayed rest = history(rig, broker[1], &job.id, 4);
+    assert_int_equal(rest.status, 0);
+    assert_int_equal(rest.count, 2);
+    assert_int_equal(rest.sequences[0], 5);
+    assert_int_equal(history(rig, broker[1], &job.id, 6).status, 0);
+    /* What was before the first follower was not recorded. */
+    assert_int_equal(history(rig, broker[1], &job.id, 0).status, ERR_NOT_FOUND);
+    for (int i = 0; i < 2; i++) {
+        queue_unfollow(broker[i], &job.id);
+        rig_close(rig, broker[i]);
+    }
+    rig_close(rig, worker);
+}
+
+static void follows_are_counted(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker = rig_queue(rig, "broker");
+    struct heard heard = {.count = 0};
+    struct job job = rig_job(broker, "m"), now;
+
+    queue_on_change(broker, on_change, &heard);
+    assert_int_equal(follow(rig, broker, &job.id, &now), ERR_NOT_FOUND);
+    queue_unfollow(broker, &job.id); /* a follow counts, whatever it found */
+    assert_int_equal(rig_submit(rig, broker, &job).status, 0);
+    assert_int_equal(follow(rig, broker, &job.id, &now), 0);
+    assert_int_equal(follow(rig, broker, &job.id, &now), 0);
+    queue_unfollow(broker, &job.id);
+    struct job running = rig_claim(rig, broker, "m", 1, false)->jobs[0];
+    wait_count(rig, &heard, 1);
+    queue_unfollow(broker, &job.id);
+    rig_run_ms(rig, 20);
+    assert_int_equal(
+        rig_ask_number(&rig->redis, "EXISTS {%u}:f:%s", job_id_shard(&job.id), job.id.core), 0);
+    assert_int_equal(rig_finish(rig, broker, &running, "{}"), 0);
+    rig_run_ms(rig, 30);
+    assert_int_equal(heard.count, 1);
+    rig_close(rig, broker);
+}
+
+static void missed_messages_are_made_up_for(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker = rig_queue(rig, "broker"), *worker = rig_queue(rig, "worker");
+    struct heard heard = {.count = 0};
+    struct job jobs[2], now;
+
+    queue_on_change(broker, on_change, &heard);
+    jobs[0] = rig_job(broker, "m");
+    assert_int_equal(submit_held(rig, broker, &jobs[0]).status, 0);
+    jobs[1] = rig_job(broker, "m");
+    assert_int_equal(rig_submit(rig, broker, &jobs[1]).status, 0);
+    assert_int_equal(follow(rig, broker, &jobs[1].id, &now), 0);
+    /* The subscriptions die, and something happens before they are back. */
+    rig_ask(&rig->redis, "CLIENT KILL TYPE pubsub");
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(rig_cancel(rig, worker, &jobs[i].id, NULL), 0);
+    wait_count(rig, &heard, 2);
+    assert_int_equal(heard.states[0], JOB_CANCELLED);
+    assert_int_equal(heard.states[1], JOB_CANCELLED);
+    rig_close(rig, broker);
+    rig_close(rig, worker);
+}
+
+/* ---- workers ------------------------------------------------------------------------ */
+
+struct events {
+    struct job_id cancelled;
+    unsigned claim;
+    int cancels, wakes, controls;
+};
+
+static void on_cancel(const struct job_id *id, unsigned claim, void *arg)
+{
+    struct events *events = arg;
+
+    events->cancelled = *id;
+    events->claim = claim;
+    events->cancels++;
+}
+
+static void on_wake(void *arg)
+{
+    ((struct events *)arg)->wakes++;
+}
+
+static void on_control(void *arg)
+{
+    ((struct events *)arg)->controls++;
+}
+
+static void on_status(int status, void *arg)
+{
+    assert_int_equal(status, 0);
+    *(int *)arg = 1;
+}
+
+static void workers_are_told(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker = rig_queue(rig, "broker"), *worker = rig_queue(rig, "worker");
+    struct events events = {.cancels = 0};
+    struct queue_worker_events told = {
+        .on_wake = on_wake, .on_cancel = on_cancel, .on_control = on_control, .arg = &events};
+    struct job job = rig_job(broker, "m");
+    int is_done = 0;
+
+    queue_on_worker_events(worker, &told);
+    assert_int_equal(rig_claim(rig, worker, "m", 1, false)->count, 0);
+    assert_int_equal(rig_submit(rig, broker, &job).status, 0);
+    rig_wait(rig, &events.wakes);
+    struct job running = rig_claim(rig, worker, "m", 1, false)->jobs[0];
+    int64_t asked = clock_mono_ms();
+    assert_int_equal(rig_cancel(rig, broker, &job.id, NULL), 0);
+    rig_wait(rig, &events.cancels);
+    assert_true(clock_mono_ms() - asked < 100);
+    assert_string_equal(events.cancelled.core, job.id.core);
+    assert_int_equal(events.claim, running.claim);
+    queue_pause_upstream(broker, slice_of("gpu0"), true, on_status, &is_done);
+    rig_wait(rig, &events.controls);
+    rig_wait(rig, &is_done);
+    rig_close(rig, broker);
+    rig_close(rig, worker);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_held_job_tells_its_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(followers_hear_every_change, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(follows_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(missed_messages_are_made_up_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(workers_are_told, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
