@@ -5,9 +5,11 @@
 
 #include "common/base/error.h"
 
+enum { AGE_MAX_MS = 10000 };
+
 struct entry {
     struct job_id id;
-    int64_t drop_at_ms; /* when the store's record ends */
+    int64_t drop_at_ms;
     char etag[ETAG_SIZE];
     size_t text_size;
     size_t tenant_size;
@@ -133,7 +135,15 @@ bool cache_find(struct cache *cache, const struct job_id *id, int64_t now_ms,
     return true;
 }
 
-void cache_put(struct cache *cache, const struct job *job, struct slice text)
+static int64_t end_of(const struct job *job, int64_t now_ms)
+{
+    int64_t seconds = (int64_t)job->result_ttl_s + LIMIT_RECORD_AFTER_RESULT_S;
+    int64_t end_ms = job->finished_at_ms + seconds * 1000;
+
+    return end_ms < now_ms + AGE_MAX_MS ? end_ms : now_ms + AGE_MAX_MS;
+}
+
+void cache_put(struct cache *cache, const struct job *job, struct slice text, int64_t now_ms)
 {
     CHECK(job_state_is_final(job->state));
 
@@ -147,9 +157,7 @@ void cache_put(struct cache *cache, const struct job *job, struct slice text)
     if (!entry)
         return;
     *entry = (struct entry){.id = job->id,
-                            .drop_at_ms =
-                                job->finished_at_ms +
-                                ((int64_t)job->result_ttl_s + LIMIT_RECORD_AFTER_RESULT_S) * 1000,
+                            .drop_at_ms = end_of(job, now_ms),
                             .text_size = text.size,
                             .tenant_size = job->tenant_name.size};
     render_etag(job, entry->etag);

@@ -1,5 +1,6 @@
 /* Job objects of finished jobs, rendered once: they never change, so polls for them need no store.
- * Bounded by count and bytes; the least recently used goes first. */
+ * Bounded by count and bytes (the least recently used goes first), and by age: what never changes
+ * may still be gone one day, swept with its time or lost with an emptied store. */
 #ifndef PENSTOCK_API_CACHE_H
 #define PENSTOCK_API_CACHE_H
 
@@ -23,6 +24,6 @@ void cache_destroy(struct cache *cache);
 bool cache_find(struct cache *cache, const struct job_id *id, int64_t now_ms,
                 struct cached_job *out);
 /* text: the job object without the tenant. Without memory nothing is kept. */
-void cache_put(struct cache *cache, const struct job *job, struct slice text);
+void cache_put(struct cache *cache, const struct job *job, struct slice text, int64_t now_ms);
 
 #endif

@@ -27,7 +27,8 @@ static int put_finished(struct context *context, const struct job *job, struct b
         return status;
     if (is_whole(job))
         cache_put(context->api->cache, job,
-                  (struct slice){.bytes = out->data + before, .size = out->size - before});
+                  (struct slice){.bytes = out->data + before, .size = out->size - before},
+                  queue_now_ms(context->api->queue));
     if (context->access.role == KEY_ADMIN)
         status = render_add_tenant(out, job->tenant_name);
     return status;

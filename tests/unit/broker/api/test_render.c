@@ -177,9 +177,11 @@ static void test_done(void **state)
     buf_deinit(&out);
 }
 
+static const int64_t T0 = 1790000000000;
+
 /* ---- cache ----------------------------------------------------------------------------------- */
 
-static void put(struct cache *cache, unsigned number, const char *text)
+static void put(struct cache *cache, unsigned number, const char *text, int64_t now_ms)
 {
     struct job job = make_job();
 
@@ -188,7 +190,7 @@ static void put(struct cache *cache, unsigned number, const char *text)
     job.sequence = number;
     job.finished_at_ms = 1790000000000;
     job.result_ttl_s = 100;
-    cache_put(cache, &job, slice_of(text));
+    cache_put(cache, &job, slice_of(text), now_ms);
 }
 
 static bool has(struct cache *cache, unsigned number, int64_t now_ms, struct cached_job *out)
@@ -205,10 +207,10 @@ static void test_cache(void **state)
 
     (void)state;
     assert_int_equal(cache_create(100, 1 << 20, &cache), 0);
-    assert_false(has(cache, 1, 0, &found));
-    put(cache, 1, "{one}");
-    put(cache, 2, "{two}");
-    put(cache, 1, "{again}"); /* finished jobs do not change: the first stays */
+    assert_false(has(cache, 1, T0, &found));
+    put(cache, 1, "{one}", T0);
+    put(cache, 2, "{two}", T0);
+    put(cache, 1, "{again}", T0); /* finished jobs do not change: the first stays */
     assert_true(has(cache, 1, 1790000000000, &found));
     assert_true(slice_is(found.text, "{one}"));
     assert_true(slice_is(found.tenant_name, "acme"));
@@ -218,19 +220,24 @@ static void test_cache(void **state)
     cache_destroy(cache);
 }
 
-/* What the store has dropped is not served any more. */
-static void test_cache_ends_with_the_record(void **state)
+static void test_cache_ends(void **state)
 {
-    const int64_t end_ms = 1790000000000 + (100 + LIMIT_RECORD_AFTER_RESULT_S) * 1000LL;
+    const int64_t end_ms = T0 + (100 + LIMIT_RECORD_AFTER_RESULT_S) * 1000LL;
     struct cache *cache = NULL;
     struct cached_job found;
 
     (void)state;
     assert_int_equal(cache_create(100, 1 << 20, &cache), 0);
-    put(cache, 1, "{}");
-    assert_true(has(cache, 1, end_ms - 1, &found));
-    assert_false(has(cache, 1, end_ms, &found));
-    assert_false(has(cache, 1, end_ms - 1, &found)); /* gone for good */
+    put(cache, 1, "{}", T0);
+    assert_true(has(cache, 1, T0 + 9999, &found));
+    assert_false(has(cache, 1, T0 + 10000, &found));
+    assert_false(has(cache, 1, T0, &found)); /* gone for good */
+    put(cache, 1, "{}", T0 + 20000);
+    assert_true(has(cache, 1, T0 + 20000, &found));
+    /* What the store has dropped is not served any more. */
+    put(cache, 2, "{}", end_ms - 5);
+    assert_true(has(cache, 2, end_ms - 1, &found));
+    assert_false(has(cache, 2, end_ms, &found));
     cache_destroy(cache);
 }
 
@@ -241,15 +248,15 @@ static void test_cache_count_is_bounded(void **state)
 
     (void)state;
     assert_int_equal(cache_create(3, 1 << 20, &cache), 0);
-    put(cache, 1, "{}");
-    put(cache, 2, "{}");
-    put(cache, 3, "{}");
-    assert_true(has(cache, 1, 0, &found)); /* used: 2 is the oldest now */
-    put(cache, 4, "{}");
-    assert_false(has(cache, 2, 0, &found));
-    assert_true(has(cache, 1, 0, &found));
-    assert_true(has(cache, 3, 0, &found));
-    assert_true(has(cache, 4, 0, &found));
+    put(cache, 1, "{}", T0);
+    put(cache, 2, "{}", T0);
+    put(cache, 3, "{}", T0);
+    assert_true(has(cache, 1, T0, &found)); /* used: 2 is the oldest now */
+    put(cache, 4, "{}", T0);
+    assert_false(has(cache, 2, T0, &found));
+    assert_true(has(cache, 1, T0, &found));
+    assert_true(has(cache, 3, T0, &found));
+    assert_true(has(cache, 4, T0, &found));
     cache_destroy(cache);
 }
 
@@ -264,12 +271,12 @@ static void test_cache_bytes_are_bounded(void **state)
     memset(text, 'x', sizeof(text) - 1);
     assert_int_equal(cache_create(100000, 64 * 1024, &cache), 0);
     for (unsigned i = 0; i < 1000; i++)
-        put(cache, i, text);
+        put(cache, i, text, T0);
     for (unsigned i = 0; i < 1000; i++)
-        kept += has(cache, i, 0, &found);
+        kept += has(cache, i, T0, &found);
     assert_in_range(kept, 40, 64);
-    assert_true(has(cache, 999, 0, &found));
-    put(cache, 5000, text);
+    assert_true(has(cache, 999, T0, &found));
+    put(cache, 5000, text, T0);
     cache_destroy(cache);
 }
 
@@ -282,10 +289,10 @@ static void test_cache_refuses_giants(void **state)
     (void)state;
     memset(text, 'x', sizeof(text) - 1);
     assert_int_equal(cache_create(100, 64 * 1024, &cache), 0);
-    put(cache, 1, "{}");
-    put(cache, 2, text);
-    assert_true(has(cache, 1, 0, &found));
-    assert_false(has(cache, 2, 0, &found));
+    put(cache, 1, "{}", T0);
+    put(cache, 2, text, T0);
+    assert_true(has(cache, 1, T0, &found));
+    assert_false(has(cache, 2, T0, &found));
     cache_destroy(cache);
 }
 
@@ -299,7 +306,7 @@ int main(void)
         cmocka_unit_test(test_etag_changes_with_the_record),
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_cache_ends_with_the_record),
+        cmocka_unit_test(test_cache_ends),
         cmocka_unit_test(test_cache_count_is_bounded),
         cmocka_unit_test(test_cache_bytes_are_bounded),
         cmocka_unit_test(test_cache_refuses_giants),
