@@ -109,6 +109,7 @@ struct http_request {
     int64_t started_mono_ns;
     int64_t deadline_mono_ms; /* of body, linger or sending */
     int64_t sent_seen;        /* acknowledged bytes when last looked at */
+    const char *line_target;  /* where the target stands in the request line, see http_request.c */
     const char *method;       /* libmicrohttpd's, lives as long as the request */
     char *target;             /* target_inline or malloc'ed; terminated, '?' is not replaced */
     size_t target_size;

@@ -83,6 +83,7 @@ void *http_request_open(void *arg, const char *target, struct MHD_Connection *mh
     request->started_mono_ms = http_now_ms(server);
     request->started_mono_ns = clock_mono_ns();
     request->params_count = -1;
+    request->line_target = target;
     request->target_size = strlen(target);
     request->target = request->target_inline;
     if (request->target_size >= HTTP_TARGET_INLINE) {
@@ -121,17 +122,21 @@ static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char 
     return MHD_YES;
 }
 
-/* Older versions of libmicrohttpd end lines at a bare LF, unfold folded ones, cut values at NUL,
- * and leave out what follows a header without a name, all without a word. But they parse in place
- * and say how long the head was: unless every line stands exactly one CR LF after the one before,
+/* Older versions of libmicrohttpd end lines at a bare LF, unfold folded ones, cut texts at NUL, and
+ * leave out what follows a header without a name, all without a word. But they parse in place and
+ * say how long the head was: unless every part stands exactly where the one before lets it begin,
  * and the end where it should, something of that kind happened. */
-static bool is_head_clean(const struct head_scan *scan, const char *method, size_t head_size)
+static bool is_head_clean(const struct http_request *request, const struct head_scan *scan,
+                          const char *version, size_t head_size)
 {
 #if MHD_VERSION >= 0x00097701
-    (void)scan, (void)method, (void)head_size;
+    (void)request, (void)scan, (void)version, (void)head_size;
     return true; /* refused by the parser itself, see STRICTNESS */
 #else
-    return scan->is_in_place && method + head_size == scan->line_end + 4;
+    return request->line_target == request->method + strlen(request->method) + 1 &&
+           version == request->line_target + request->target_size + 1 && scan->is_in_place &&
+           request->method + head_size == scan->line_end + 4 &&
+           memcmp(scan->line_end, "\0\0\0\0", 4) == 0; /* what it leaves of CR LF CR LF */
 #endif
 }
 
@@ -150,9 +155,10 @@ static void check_head(struct http_request *request, const char *method, const c
     CHECK(info != NULL);
     http_framing_line(framing, slice_of(method), target, &request->path_at);
     http_framing_end(framing, slice_of(version), info->header_size - target.size);
-    if (framing->status == 0 && !is_head_clean(&scan, method, info->header_size)) {
+    if (framing->status == 0 && !is_head_clean(request, &scan, version, info->header_size)) {
         framing->status = 400;
-        framing->detail = "a line of the head is folded, has no name or does not end in CR LF";
+        framing->detail =
+            "a line of the head is folded, has no name, holds a NUL or does not end in CR LF";
     }
     const char *path = target.bytes + request->path_at;
     const char *query = memchr(path, '?', target.size - request->path_at);

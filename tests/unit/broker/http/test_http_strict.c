@@ -123,25 +123,39 @@ static void test_rows(void **state)
 /* A NUL cannot stand in a row. */
 static void test_nul_is_refused(void **state)
 {
-    static const char request[] = "GET / HTTP/1.1\r\n" HOST "A: b\0c\r\nB: d\r\n\r\n";
-    static const char last[] = "GET / HTTP/1.1\r\n" HOST "A: b\0c\r\n\r\n";
+#define NUL_ROW(text)          \
+    {                          \
+        text, sizeof(text) - 1 \
+    }
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } requests[] = {
+        NUL_ROW("GET / HTTP/1.1\r\n" HOST "A: b\0c\r\nB: d\r\n\r\n"),
+        NUL_ROW("GET / HTTP/1.1\r\n" HOST "A: b\0c\r\n\r\n"),
+        NUL_ROW("GET / HTTP/1.1\r\n" HOST "A\0b: c\r\n\r\n"),
+        NUL_ROW("GET /a\0b HTTP/1.1\r\n" HOST "\r\n"),
+        NUL_ROW("GET /a\0 HTTP/1.1\r\n" HOST "\r\n"),
+        NUL_ROW("GET / HTTP/1.1\0\r\n" HOST "\r\n"),
+        NUL_ROW("GET\0 / HTTP/1.1\r\n" HOST "\r\n"),
+        NUL_ROW("GET / HTTP/1.1\r\n" HOST "\0A: b\r\n\r\n"),
+    };
     struct web web;
     struct web_answer answer;
     (void)state;
 
     web_start(&web, NULL);
-    int fd = web_connect(&web);
-    web_send_bytes(fd, request, sizeof request - 1);
-    web_receive(&web, fd, true, &answer);
-    assert_int_equal(answer.status, 400);
-    web_answer_free(&answer);
-    (void)close(fd);
-    fd = web_connect(&web);
-    web_send_bytes(fd, last, sizeof last - 1);
-    web_receive(&web, fd, true, &answer);
-    assert_int_equal(answer.status, 400);
-    web_answer_free(&answer);
-    (void)close(fd);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        int fd = web_connect(&web);
+        web_send_bytes(fd, requests[i].bytes, requests[i].size);
+        web_receive(&web, fd, true, &answer);
+        if (answer.status < 400 || !answer.is_closed)
+            print_error("request %zu: status %d\n", i, answer.status);
+        assert_true(answer.status >= 400 && answer.is_closed);
+        web_answer_free(&answer);
+        (void)close(fd);
+    }
+    assert_int_equal(web.headers_count, 0);
     web_stop(&web);
 }
 
