@@ -3,230 +3,35 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
-
-#include <uv.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/base/process.h"
 #include "common/queue/queue_fleet.h"
-#include "common/queue/queue_worker.h"
-#include "worker/child_link.h"
-#include "worker/recovery.h"
 #include "worker/report.h"
-#include "worker/run/runner.h"
-#include "worker/upstream_watch.h"
 #include "worker/worker_config.h"
+#include "worker/worker_state.h"
 
 enum {
     TICK_MS = 100,
     SECOND_MS = 1000,
-    PAUSES_MS = 10 * 1000, /* pauses are read again so often, should an announcement get lost */
     PUBLISH_TTL_MS = 5000,
     STUCK_S = 15, /* a loop that does not tick for so long ends itself, should nobody else do it */
-    LEAVE_MS = 2000,  /* after the drain time: what is still undone is left; as long again, and we
-                         just go */
-    CALLS_SPARE = 64, /* calls besides those of jobs: probes, model lists */
-    HOST_SIZE = 256,
+    CALLS_SPARE = 64,        /* calls besides those of jobs: probes, model lists */
+    DESCRIPTORS_SPARE = 256, /* besides one for each call: Redis, libraries, idle connections */
 };
 
-enum worker_phase { WORKER_RUNNING, WORKER_DRAINING, WORKER_CLOSING, WORKER_CLOSED };
-
-struct worker {
-    const struct worker_options *options;
-    enum worker_phase phase;
-    int exit_code;
-    uv_loop_t loop;
-    uv_prepare_t prepare;
-    uv_check_t check;
-    uv_timer_t tick;
-    uv_signal_t terminate;
-    struct child_link link;
-    struct queue *queue;
-    struct upstream_pool *pool;
-    struct upstream_watch *watch;
-    unsigned watches_count; /* with those that are still stopping */
-    struct runner runner;
-    struct recovery recovery;
-    char host[HOST_SIZE];
-    int64_t started_at_ms;
-    int drain_timeout_ms;
-    bool was_handed_back;      /* while draining: the time is up and calls were aborted */
-    int64_t drain_end_mono_ms; /* then what still runs is handed back; while draining */
-    int64_t second_mono_ms;    /* next once-a-second work */
-    int64_t pauses_mono_ms;    /* next reading of the pauses */
-    bool is_publishing;
-    bool is_unpublished; /* while closing */
-    bool was_ready;      /* what was logged of the queue's health */
-    uint64_t turn_ns;    /* end of the last turn, and how long the loop had been idle by then */
-    uint64_t idle_ns;
-    double lag_ms; /* longest turn since the last report */
-    uint64_t log_dropped;
-};
-
-/* ---- upstreams ---- */
-
-static void on_pauses(int status, const struct slice *names, unsigned count, void *arg)
-{
-    struct worker *worker = arg;
-
-    if (status < 0 || worker->phase >= WORKER_CLOSING)
-        return; /* asked again later */
-    router_set_paused(worker->runner.set->router, names, count);
-    claim_wake(&worker->runner);
-}
-
-static void read_pauses(struct worker *worker)
-{
-    worker->pauses_mono_ms = clock_mono_ms() + PAUSES_MS;
-    queue_paused_upstreams(worker->queue, on_pauses, worker);
-}
-
-static void on_upstream_change(unsigned upstream, void *arg)
-{
-    struct worker *worker = arg;
-
-    (void)upstream;
-    if (worker->phase < WORKER_CLOSING)
-        claim_learn_routes(&worker->runner);
-}
-
-static void on_watch_stopped(void *arg);
-
-static int start_watch(struct worker *worker)
-{
-    struct upstream_watch_options options = {.loop = &worker->loop,
-                                             .pool = worker->pool,
-                                             .set = worker->runner.set,
-                                             .on_change = on_upstream_change,
-                                             .on_stopped = on_watch_stopped,
-                                             .arg = worker};
-    int status = upstream_watch_start(&options, &worker->watch);
-    if (status == 0)
-        worker->watches_count++;
-    return status;
-}
-
-static void stop_watch(struct worker *worker)
-{
-    if (worker->watch)
-        upstream_watch_stop(worker->watch);
-    worker->watch = NULL;
-}
-
-/* ---- the end ---- */
-
-static void close_handles(struct worker *worker)
-{
-    worker->phase = WORKER_CLOSED;
-    uv_close((uv_handle_t *)&worker->prepare, NULL);
-    uv_close((uv_handle_t *)&worker->check, NULL);
-    uv_close((uv_handle_t *)&worker->tick, NULL);
-    uv_close((uv_handle_t *)&worker->terminate, NULL);
-    child_link_close(&worker->link);
-}
-
-static void on_queue_closed(void *arg)
-{
-    struct worker *worker = arg;
-
-    worker->queue = NULL;
-    runner_abandon(&worker->runner);
-    runner_deinit(&worker->runner);
-    recovery_deinit(&worker->recovery);
-    close_handles(worker);
-}
-
-static void on_pool_closed(void *arg)
-{
-    struct worker *worker = arg;
-
-    worker->pool = NULL;
-    queue_close(worker->queue, on_queue_closed, worker);
-}
-
-/* The pool goes once nobody asks it for probes any more, the queue after the pool: what the pool
- * aborts is still handed back through it. */
-static void close_pool(struct worker *worker)
-{
-    if (worker->is_unpublished && worker->watches_count == 0)
-        upstream_pool_close(worker->pool, on_pool_closed, worker);
-}
-
-static void on_watch_stopped(void *arg)
-{
-    struct worker *worker = arg;
-
-    CHECK(worker->watches_count > 0);
-    worker->watches_count--;
-    close_pool(worker);
-}
-
-static void on_unpublished(int status, void *arg)
-{
-    struct worker *worker = arg;
-
-    (void)status; /* else it vanishes by itself within PUBLISH_TTL_MS */
-    stop_watch(worker);
-    worker->is_unpublished = true;
-    close_pool(worker);
-}
-
-static void begin_close(struct worker *worker)
-{
-    CHECK(worker->phase == WORKER_DRAINING);
-    worker->phase = WORKER_CLOSING;
-    queue_unpublish(worker->queue, "worker", on_unpublished, worker);
-}
-
-static void begin_drain(struct worker *worker, int timeout_ms)
-{
-    int64_t end_mono_ms = clock_mono_ms() + timeout_ms;
-
-    if (worker->phase == WORKER_RUNNING) {
-        worker->phase = WORKER_DRAINING;
-        worker->drain_end_mono_ms = end_mono_ms;
-        runner_drain(&worker->runner);
-        log_event(LOG_INFO, "draining", LOG_I("in_flight", worker->runner.table.count),
-                  LOG_I("timeout_ms", timeout_ms));
-    } else if (end_mono_ms < worker->drain_end_mono_ms) {
-        worker->drain_end_mono_ms = end_mono_ms;
-    }
-}
-
-/* While draining, some ten times a second. */
-static void drain_step(struct worker *worker, int64_t now_mono_ms)
-{
-    if (worker->phase == WORKER_DRAINING && runner_is_idle(&worker->runner)) {
-        begin_close(worker);
-        return;
-    }
-    if (!worker->was_handed_back && now_mono_ms >= worker->drain_end_mono_ms) {
-        worker->was_handed_back = true;
-        runner_hand_back(&worker->runner);
-    }
-    if (now_mono_ms < worker->drain_end_mono_ms + LEAVE_MS)
-        return;
-    /* Redis is away, or does not answer: the leases lapse and the jobs run again elsewhere. */
-    log_event(LOG_WARN, "left_undone", LOG_I("in_flight", worker->runner.table.count));
-    worker->exit_code = PROCESS_EXIT_FAILED;
-    if (worker->phase == WORKER_DRAINING) {
-        worker->drain_end_mono_ms = now_mono_ms;
-        begin_close(worker);
-        return;
-    }
-    (void)log_flush();
-    _exit(PROCESS_EXIT_FAILED);
-}
+/* ---- from the supervisor ---- */
 
 static void on_terminate(uv_signal_t *terminate, int signal_number)
 {
     struct worker *worker = terminate->data;
 
     (void)signal_number;
-    begin_drain(worker, worker->phase == WORKER_RUNNING ? worker->drain_timeout_ms : 0);
+    worker_begin_drain(worker, worker->phase == WORKER_RUNNING ? worker->drain_timeout_ms : 0);
 }
 
 static void on_parent_gone(void *arg)
@@ -234,10 +39,8 @@ static void on_parent_gone(void *arg)
     struct worker *worker = arg;
 
     log_event(LOG_WARN, "supervisor_gone", LOG_I("in_flight", worker->runner.table.count));
-    begin_drain(worker, 0);
+    worker_begin_drain(worker, 0);
 }
-
-/* ---- from the supervisor ---- */
 
 static void on_orphans(uint32_t number, int fd, void *arg)
 {
@@ -257,31 +60,6 @@ static void on_recovered(uint32_t number, void *arg)
     child_link_say(&worker->link, CHILD_SAYS_RECOVERED, number);
 }
 
-static void use_settings(struct worker *worker, struct settings *settings)
-{
-    const struct worker_options *options = worker->options;
-    struct upstream_set *set;
-
-    const char *fixed = worker_config_fixed_change(worker->runner.set->settings, settings);
-    if (fixed)
-        log_event(LOG_WARN, "needs_restart", LOG_S("key", fixed));
-    int drain_timeout_ms = settings->worker.drain_timeout_ms;
-    enum log_level level = worker_config_log_level(settings);
-    if (upstream_set_create(settings, options->child, options->children, worker->runner.set, &set) <
-        0) {
-        log_event(LOG_ERROR, "reload_failed", LOG_S("reason", "out of memory"));
-        return;
-    }
-    worker->drain_timeout_ms = drain_timeout_ms;
-    log_set_level(level);
-    stop_watch(worker);
-    runner_use_set(&worker->runner, set);
-    if (start_watch(worker) < 0)
-        log_event(LOG_ERROR, "reload_failed", LOG_S("reason", "out of memory"));
-    read_pauses(worker);
-    log_event(LOG_INFO, "reloaded", LOG_I("upstreams", set->count));
-}
-
 static void on_config(int fd, void *arg)
 {
     struct worker *worker = arg;
@@ -290,7 +68,7 @@ static void on_config(int fd, void *arg)
 
     if (worker->phase == WORKER_RUNNING) {
         if (worker_config_load_fd(fd, &settings, &why) == 0)
-            use_settings(worker, settings);
+            worker_use_settings(worker, settings);
         else
             log_event(LOG_ERROR, "reload_failed", LOG_S("reason", why.text));
     }
@@ -315,7 +93,7 @@ static void on_control(void *arg)
 {
     struct worker *worker = arg;
     if (worker->phase < WORKER_CLOSING)
-        read_pauses(worker);
+        worker_read_pauses(worker);
 }
 
 static void on_lost(const struct job_id *id, unsigned claim, void *arg)
@@ -342,7 +120,7 @@ static void on_health(void *arg)
     }
     log_event(LOG_INFO, "queue_ready", LOG_S("store", health.store_id),
               LOG_S("redis", health.redis_version));
-    read_pauses(worker);
+    worker_read_pauses(worker);
     claim_wake(&worker->runner);
 }
 
@@ -392,7 +170,7 @@ static void on_second(struct worker *worker, int64_t now_mono_ms)
     recovery_tick(&worker->recovery);
     publish(worker, now_mono_ms);
     if (now_mono_ms >= worker->pauses_mono_ms)
-        read_pauses(worker);
+        worker_read_pauses(worker);
 }
 
 static void on_tick(uv_timer_t *tick)
@@ -407,7 +185,7 @@ static void on_tick(uv_timer_t *tick)
     if (worker->phase < WORKER_CLOSING)
         runner_tick(&worker->runner);
     if (worker->phase == WORKER_DRAINING || worker->phase == WORKER_CLOSING)
-        drain_step(worker, now_mono_ms);
+        worker_drain_step(worker, now_mono_ms);
 }
 
 /* After the turn's input: what it freed is claimed anew, together with the commits it brought. */
@@ -490,11 +268,30 @@ static int open_queue(struct worker *worker, const struct settings *settings,
     return 0;
 }
 
+/* Each call needs a descriptor of its own; a limit that is too low would show as errors of
+ * upstreams. */
+static unsigned bounded_inflight(const struct settings *settings)
+{
+    unsigned inflight_max = (unsigned)settings->worker.inflight_max;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= inflight_max + DESCRIPTORS_SPARE)
+        return inflight_max;
+    unsigned fitting = limit.rlim_cur > 2 * DESCRIPTORS_SPARE
+                           ? (unsigned)limit.rlim_cur - DESCRIPTORS_SPARE
+                           : DESCRIPTORS_SPARE;
+    if (fitting > inflight_max)
+        fitting = inflight_max;
+    log_event(LOG_WARN, "descriptors_short", LOG_I("limit", limit.rlim_cur),
+              LOG_I("inflight_max", fitting));
+    return fitting;
+}
+
 static int open_runner(struct worker *worker, struct settings *settings, struct error_text *why)
 {
     const struct worker_options *options = worker->options;
     struct runner_options runner = {.queue = worker->queue,
-                                    .inflight_max = (unsigned)settings->worker.inflight_max,
+                                    .inflight_max = bounded_inflight(settings),
                                     .lease_ms = settings->worker.lease_ms,
                                     .tickets_fd = options->tickets_fd};
     struct upstream_pool_options pool = {.loop = &worker->loop,
@@ -515,7 +312,7 @@ static int open_runner(struct worker *worker, struct settings *settings, struct 
     if (status < 0)
         return status;
     recovery_init(&worker->recovery, worker->queue, on_recovered, worker);
-    status = start_watch(worker);
+    status = worker_start_watch(worker);
     return status < 0 ? error_set(why, status, "%s", error_text_of(status)) : 0;
 }
 
@@ -560,7 +357,7 @@ int worker_run(const struct worker_options *options)
     worker.started_at_ms = clock_wall_ms();
     if (gethostname(worker.host, sizeof worker.host) != 0)
         (void)snprintf(worker.host, sizeof worker.host, "unknown");
-    worker.host[HOST_SIZE - 1] = '\0';
+    worker.host[WORKER_HOST_SIZE - 1] = '\0';
 
     status = open_all(&worker, settings, &why);
     if (status < 0) {
