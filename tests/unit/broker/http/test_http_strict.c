@@ -149,9 +149,10 @@ static void test_nul_is_refused(void **state)
         int fd = web_connect(&web);
         web_send_bytes(fd, requests[i].bytes, requests[i].size);
         web_receive(&web, fd, true, &answer);
-        if (answer.status < 400 || !answer.is_closed)
+        bool is_refused = answer.status >= 400 || answer.size == 0; /* newer parsers just close */
+        if (!is_refused || !answer.is_closed)
             print_error("request %zu: status %d\n", i, answer.status);
-        assert_true(answer.status >= 400 && answer.is_closed);
+        assert_true(is_refused && answer.is_closed);
         web_answer_free(&answer);
         (void)close(fd);
     }
