@@ -101,7 +101,7 @@ void *http_request_data(const struct http_request *request);
 /* ---- response ------------------------------------------------------------ */
 struct http_header {
     const char *name;
-    struct slice value; /* CR, LF and NUL are refused: the header is left out and logged */
+    struct slice value; /* < 4 KiB, no control bytes: else the header is left out and logged */
 };
 struct http_reply {
     int status;
@@ -114,7 +114,7 @@ struct http_reply {
 };
 /* Answers. A second answer to one request is a broken invariant. */
 void http_respond(struct http_request *request, const struct http_reply *reply);
-/* Starts a chunked answer of unknown length; then write and end. */
+/* Starts a chunked answer of unknown length; then write and end. Not before on_complete. */
 void http_stream_start(struct http_request *request, const struct http_reply *head);
 /* Copies bytes into the stream's buffer. ERR_FULL when more than buffer_max (256 KiB) waits for a
  * slow reader: the caller ends the stream; nothing is lost, readers resume by event id. */
