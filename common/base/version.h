@@ -1,5 +1,5 @@
-/* The version of this tree, as programs, documents and logs give it. The Makefile says the number; this is
- * for what is compiled without it. */
+/* The version of this tree, as programs, documents and logs give it. The Makefile says the number;
+ * this is for what is compiled without it. */
 #ifndef PENSTOCK_BASE_VERSION_H
 #define PENSTOCK_BASE_VERSION_H
 
