@@ -16,14 +16,17 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import aiohttp  # noqa: E402
+import httpx  # noqa: E402
 
-from tests.harness.stack import Stack, chat, embedding, eventually, free_port, http_call  # noqa: E402
+from tests.bench import peers  # noqa: E402
+from tests.harness.stack import Redis, Sim, Stack, chat, embedding, eventually, free_port, http_call  # noqa: E402
 
 TOOLS = pathlib.Path(os.environ.get("PENSTOCK_BENCH_DIR", ROOT / "build" / "tests" / "bench"))
 
@@ -76,6 +79,20 @@ def big_stack(durability="memory", **more):
                  upstream={"concurrency": more.pop("concurrency", 256)}, **more)
 
 
+SKIPPED = {}
+
+
+def beside(name, runs, measure, form):
+    """The median of a peer's figure as text, or why it is not there."""
+    if name in SKIPPED:
+        return f"{name}: skipped"
+    try:
+        return f"{name} {form(statistics.median(measure() for _ in range(runs)))}"
+    except peers.Skipped as reason:
+        SKIPPED[name] = str(reason)
+        return f"{name}: skipped"
+
+
 # --- the figures ------------------------------------------------------------------------------------
 
 
@@ -99,7 +116,40 @@ def bench_submit(options):
         rows.append((f"submit/s, 64 connections, `{durability}`", f"{median(runs, 'per_second'):,.0f}",
                      f"p50 {median(runs, 'p50_ms'):.2f} ms, p99 {median(runs, 'p99_ms'):.2f} ms; CPU a job: broker "
                      f"{median(runs, 'broker_us'):.1f} µs, Redis {median(runs, 'redis_us'):.1f} µs"))
+    if not options.quick:
+        front = beside("Fastify + ioredis, one LPUSH", options.runs, lambda: fastify_rate(options), lambda rate: f"{rate:,.0f}")
+        rows.append(("the same load on another front", front.rsplit(" ", 1)[-1], front))
     return rows
+
+
+def fastify_rate(options):
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        redis = Redis(folder).start()
+        try:
+            front, port = peers.fastify_front(redis.socket_path)
+            body = folder / "job.json"
+            body.write_text(kilobyte_job())
+            try:
+                return tool("load", "--address", f"127.0.0.1:{port}", "--connections", 64, "--seconds", options.seconds,
+                            "--method", "POST", "--path", "/v1/jobs", "--body", body, "--expect", 202)["per_second"]
+            finally:
+                front.kill()
+                front.wait()
+        finally:
+            redis.kill()
+
+
+def queue_peer_rate(measure, durability, count):
+    """jobs/s of another queue on a Redis and a simulator of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        sim, redis = Sim(folder, flags=("--reply-bytes", "900")).start(), Redis(folder, durability).start()
+        try:
+            return measure(redis.socket_path, sim.origin, count)
+        finally:
+            sim.kill()
+            redis.kill()
 
 
 def bench_poll(options):
@@ -181,6 +231,14 @@ def bench_throughput(options):
         rows.append((f"jobs/s end to end, `{durability}`", f"{median(runs, 'rate'):,.0f}",
                      f"until the last has ended {median(runs, 'drain'):,.0f}, bulk submit {median(runs, 'submit'):,.0f}; CPU "
                      f"a job: worker {median(runs, 'worker'):.1f} µs, Redis {median(runs, 'redis'):.1f} µs"))
+        if not options.quick:
+            bull = beside(f"BullMQ ({durability})", options.runs,
+                          lambda durability=durability: queue_peer_rate(peers.bullmq, durability, 10000),
+                          lambda rate: f"{rate:,.0f}")
+            rows.append((f"the same through BullMQ, `{durability}`", bull.rsplit(" ", 1)[-1], "bulk add, HTTP call, result kept"))
+    if not options.quick:
+        celery = beside("Celery", 1, lambda: queue_peer_rate(peers.celery, "memory", 1000), lambda rate: f"{rate:,.0f}")
+        rows.append(("the same through Celery prefork 4, 1,000 jobs, `memory`", celery.rsplit(" ", 1)[-1], ""))
     return rows
 
 
@@ -231,7 +289,8 @@ def bench_script(options):
     sizes = [("15 prompts", "/v1/chat/completions", [chat(f"prompt {i}") for i in range(15)]),
              ("100 documents", "/v1/embeddings", [embedding(f"document {i}") for i in range(100)])]
     if not options.quick:
-        sizes.append(("1,000 prompts", "/v1/chat/completions", [chat(f"prompt {i}") for i in range(1000)]))
+        for count in (1000, 10000):
+            sizes.append((f"{count:,} prompts", "/v1/chat/completions", [chat(f"prompt {i}") for i in range(count)]))
     with big_stack(sim_flags=("--delay-ms", "3000"), concurrency=10000) as stack:
         for name, path, bodies in sizes:
             penstock, aio = [], []
@@ -243,10 +302,34 @@ def bench_script(options):
                 penstock.append({"wall": time.monotonic() - begin})
                 aio.append({"wall": asyncio.run(fan_out(stack.sim.origin, bodies, path))})
             one = {"wall": asyncio.run(fan_out(stack.sim.origin, bodies[:1], path))}
-            rows.append((f"{name} of 3 s", f"{median(penstock, 'wall'):.2f} s",
-                         f"asyncio + aiohttp {median(aio, 'wall'):.2f} s; one after the other "
-                         f"{one['wall'] * len(bodies):,.0f} s (one measured, times {len(bodies)})"))
+            others = [f"asyncio + aiohttp {median(aio, 'wall'):.2f} s"]
+            if path.endswith("completions") and not options.quick:
+                others += script_peers(options, stack, len(bodies))
+            others.append(f"one after the other {one['wall'] * len(bodies):,.0f} s (one measured, times {len(bodies)})")
+            rows.append((f"{name} of 3 s", f"{median(penstock, 'wall'):.2f} s", "; ".join(others)))
     return rows
+
+
+def script_peers(options, stack, count):
+    """The same calls by what else people write; slow ones run once."""
+    origin, runs = stack.sim.origin, options.runs if count <= 1000 else 1
+    seconds = lambda value: f"{value:.2f} s"  # noqa: E731
+    rows = [beside("undici", runs, lambda: peers.node_fanout("undici", origin, count)["wall_s"], seconds),
+            beside("Node SDK", runs, lambda: peers.node_fanout("openai", origin, count)["wall_s"], seconds)]
+    if count <= 1000:
+        rows.append(beside("httpx", 1, lambda: asyncio.run(fan_out_httpx(origin, count)), seconds))
+        rows.append(beside("curl --parallel", 1, lambda: peers.curl_parallel(origin, count, stack.folder), seconds))
+    return rows
+
+
+async def fan_out_httpx(origin, count):
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(limits=limits, timeout=600) as client:
+        begin = time.monotonic()
+        answers = await asyncio.gather(*(client.post(f"{origin}/v1/chat/completions", json=chat(f"prompt {i}"))
+                                         for i in range(count)))
+        assert all(answer.status_code == 200 for answer in answers)
+        return time.monotonic() - begin
 
 
 def worker_rss_mib(stack):
@@ -327,7 +410,8 @@ def write_page(rows, options):
     command = "make bench" + (f' BENCH_ARGS="{" ".join(sys.argv[1:])}"' if len(sys.argv) > 1 else "")
     lines = [begin, f"Command: `{command}`, {datetime.date.today().isoformat()}, medians of {options.runs} runs.  ",
              f"Machine: {machine()}.", "", "| What | Figure | Beside it |", "|---|---|---|"]
-    lines += [f"| {what} | **{figure}** | {beside} |" for what, figure, beside in rows] + [end]
+    lines += [f"| {what} | **{figure}** | {others} |" for what, figure, others in rows]
+    lines += ["", *(f"Skipped: {name}: {why}  " for name, why in SKIPPED.items()), end]
     if begin in text:
         head, rest = text.split(begin, 1)
         text = head + "\n".join(lines) + rest.split(end, 1)[1]

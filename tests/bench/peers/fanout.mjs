@@ -1,0 +1,39 @@
+// fanout.mjs CLIENT ORIGIN COUNT: COUNT chat calls at once; prints {"wall_s", "cpu_s", "rss_mib", "errors"}.
+import OpenAI from "openai";
+import { Agent, request, setGlobalDispatcher } from "undici";
+
+const [client, origin, text] = process.argv.slice(2);
+const count = Number(text);
+const body = (i) => ({ model: "sim-model", messages: [{ role: "user", content: `prompt ${i}` }] });
+let errors = 0;
+
+const clients = {
+  undici() {
+    setGlobalDispatcher(new Agent({ connections: null, headersTimeout: 0, bodyTimeout: 0 }));
+    return async (i) => {
+      const answer = await request(`${origin}/v1/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body(i)),
+      });
+      await answer.body.text();
+      if (answer.statusCode !== 200) errors++;
+    };
+  },
+  openai() {
+    const sdk = new OpenAI({ baseURL: `${origin}/v1`, apiKey: "any", maxRetries: 0, timeout: 600000 });
+    return (i) => sdk.chat.completions.create(body(i));
+  },
+};
+
+const call = clients[client]();
+const begin = process.hrtime.bigint();
+await Promise.all(Array.from({ length: count }, (_, i) => call(i).catch(() => errors++)));
+const usage = process.resourceUsage();
+console.log(JSON.stringify({
+  wall_s: Number(process.hrtime.bigint() - begin) / 1e9,
+  cpu_s: (usage.userCPUTime + usage.systemCPUTime) / 1e6,
+  rss_mib: usage.maxRSS / 1024,
+  errors,
+}));
+process.exit(0);
