@@ -188,6 +188,23 @@ int auth_check(struct auth *auth, struct slice presented, int64_t now_ms, struct
     return 0;
 }
 
+void auth_act_for(const struct auth *auth, const struct job *job, struct access *out)
+{
+    struct slice name = job->tenant_name;
+    unsigned count = auth->keys ? keys_count(auth->keys) : 0;
+
+    *out = (struct access){.role = KEY_TENANT, .weight = 1};
+    if (name.size > LIMIT_TENANT_BYTES) /* no tenant of ours; records are not ours alone */
+        name = (struct slice){.bytes = NULL};
+    if (name.size > 0)
+        memcpy(out->tenant, name.bytes, name.size);
+    out->tenant_size = (unsigned char)name.size;
+    memcpy(out->tenant_hash, job->tenant, JOB_TENANT_SIZE);
+    for (unsigned i = 0; i < count; i++)
+        if (slice_is(name, keys_at(auth->keys, i)->tenant))
+            out->weight = keys_at(auth->keys, i)->weight;
+}
+
 bool auth_take_request(struct auth *auth, const struct access *access, int64_t now_mono_ms,
                        int *out_retry_s)
 {

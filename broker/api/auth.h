@@ -43,6 +43,10 @@ struct slice auth_presented(const struct http_request *request);
 MUST_CHECK int auth_check(struct auth *auth, struct slice presented, int64_t now_ms,
                           struct access *out);
 
+/* What an admin does for the tenant of a job is that tenant's: its name and weight into out, and no
+ * limits. */
+void auth_act_for(const struct auth *auth, const struct job *job, struct access *out);
+
 /* requests_per_second: a token is taken, or false and in how many seconds there is one. */
 bool auth_take_request(struct auth *auth, const struct access *access, int64_t now_mono_ms,
                        int *out_retry_s);

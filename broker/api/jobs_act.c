@@ -93,14 +93,17 @@ static bool may_retry(const struct job *job)
     return job->state == JOB_FAILED || job->state == JOB_EXPIRED || job->state == JOB_CANCELLED;
 }
 
-/* The same work with the same terms; its time starts anew. */
+/* The same work with the same terms, for the same tenant; its time starts anew. */
 static void retry_job(struct context *context, const struct job *job)
 {
     char retry_of[JOB_ID_TEXT_SIZE + 1];
+    struct access access = context->access;
     struct draft draft;
 
+    if (!slice_is(job->tenant_name, access.tenant))
+        auth_act_for(context->api->auth, job, &access);
     job_id_text(&job->id, retry_of);
-    const struct submit_options options = {.access = &context->access,
+    const struct submit_options options = {.access = &access,
                                            .request_id = slice_of(context->request_id),
                                            .retry_of = slice_of(retry_of)};
     draft_init(&draft);

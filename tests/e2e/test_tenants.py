@@ -57,6 +57,15 @@ def test_tenants_do_not_see_each_other(secured):
     assert bob.request("GET", "/v1/jobs?tenant=alice")[0] == 403
 
 
+def test_what_an_admin_retries_stays_its_tenants(secured):
+    alice, root = secured.api(secured.keys["alice"]), secured.api(secured.keys["root"])
+    failed = alice.finish(alice.submit(chat(user="sim:status=400"))["id"])
+    again = root.json("POST", f"/v1/jobs/{failed['id']}/retry", expect=202)
+    assert again["tenant"] == "alice" and again["retry_of"] == failed["id"]
+    assert alice.finish(again["id"])["status"] == "failed"
+    assert again["id"] in [job["id"] for job in alice.json("GET", "/v1/jobs", expect=200)["data"]]
+
+
 def test_same_idempotency_key_of_two_tenants_is_two_jobs(secured):
     ids = {secured.api(secured.keys[name]).json("POST", "/v1/jobs", {"endpoint": "/v1/chat/completions", "body": chat(),
                                                                       "idempotency_key": "shared"}, expect=202)["id"]
