@@ -16,6 +16,24 @@ enum { HTTP_FAILURE_MIN = 400 };
 
 static void start_call(struct attempt *attempt);
 
+#define TO(state) (1u << (state))
+
+/* attempt_table_remove leads from any state back to ATTEMPT_FREE. */
+static const unsigned legal_next[] = {
+    [ATTEMPT_FREE] = TO(ATTEMPT_NEW),
+    [ATTEMPT_NEW] = TO(ATTEMPT_CALLING) | TO(ATTEMPT_HELD) | TO(ATTEMPT_COMMITTING),
+    [ATTEMPT_CALLING] = TO(ATTEMPT_CALLING) | TO(ATTEMPT_HELD) | TO(ATTEMPT_COMMITTING),
+    [ATTEMPT_HELD] = TO(ATTEMPT_COMMITTING),
+    [ATTEMPT_COMMITTING] = TO(ATTEMPT_HELD),
+};
+
+void attempt_set_state(struct attempt *attempt, enum attempt_state next)
+{
+    CHECK((size_t)attempt->state < sizeof legal_next / sizeof legal_next[0]);
+    CHECK(legal_next[attempt->state] & TO(next));
+    attempt->state = next; /* lint: own state */
+}
+
 /* ---- what is written down ---- */
 
 /* Adds the try that just ended to the job's list; texts are borrowed until the commit. */
@@ -324,7 +342,7 @@ static void fail_unsent(struct attempt *attempt, const struct error_text *why)
 
 static void note_started(struct attempt *attempt)
 {
-    attempt->state = ATTEMPT_CALLING; /* lint: own state */
+    attempt_set_state(attempt, ATTEMPT_CALLING);
     attempt->tried |= UINT64_C(1) << attempt->upstream;
     upstream_set_note_start(attempt->set, attempt->upstream, attempt->job.attempt > 0);
     metrics_add(METRIC_UPSTREAM_CALLS, 1);

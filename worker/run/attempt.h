@@ -55,6 +55,8 @@ struct attempt {
     struct job job;
 };
 
+/* The one place that writes an attempt's state; refuses (CHECK) arrows that do not exist. */
+void attempt_set_state(struct attempt *attempt, enum attempt_state next);
 /* Starts the call of a new attempt, or commits at once when it cannot be started. */
 void attempt_start(struct attempt *attempt);
 /* Aborts the transfer within the turn; what follows depends on why. Attempts that are being

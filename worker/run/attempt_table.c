@@ -131,7 +131,7 @@ struct attempt *attempt_table_add(struct attempt_table *table, const struct job 
         return NULL;
     table->free_first = attempt->next;
     attempt->next = NULL;
-    attempt->state = ATTEMPT_NEW; /* lint: own state */
+    attempt_set_state(attempt, ATTEMPT_NEW);
     attempt->is_suspect = (job->flags & JOB_FLAG_SUSPECT) != 0;
     table->count++;
     place_add(table, attempt);

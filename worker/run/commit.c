@@ -25,7 +25,7 @@ static void held_add(struct attempt *attempt)
 {
     struct runner *runner = attempt->runner;
 
-    attempt->state = ATTEMPT_HELD; /* lint: own state */
+    attempt_set_state(attempt, ATTEMPT_HELD);
     attempt->next = NULL;
     if (runner->held_last)
         runner->held_last->next = attempt;
@@ -153,7 +153,7 @@ static void send_now(struct attempt *attempt)
     struct queue *queue = attempt->runner->queue;
     struct job *job = &attempt->job;
 
-    attempt->state = ATTEMPT_COMMITTING; /* lint: own state */
+    attempt_set_state(attempt, ATTEMPT_COMMITTING);
     switch (attempt->verdict) {
     case VERDICT_FINISH:
         queue_finish(queue, job, on_done, attempt);

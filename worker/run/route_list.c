@@ -125,7 +125,7 @@ unsigned route_list_select(struct route_list *list, unsigned (*room)(struct slic
 
     for (unsigned i = 0; i < list->count; i++)
         list->rows[i]->is_asked = false;
-    for (int round = list->hot_count > 0 ? 0 : 1; round < 2; round++) {
+    for (int round = list->hot_count > 0 ? 0 : 1; round < 2 && count == 0; round++) {
         bool wants_hot = round == 0;
         for (unsigned i = 0; i < list->count && count < count_max; i++) {
             struct route_row *row = list->rows[(list->cursor + i) % list->count];

@@ -2,9 +2,8 @@
  * the queue's hints, which are forgotten when the list is full (the coldest first). Pure: no queue,
  * no router, no clock.
  *
- * A route is hot while jobs are believed to wait for it. A claim asks for the hot ones first and
- * fills up with cold ones in turn, so that a new job of any known route is found by an ordinary
- * claim. */
+ * A route is hot while jobs are believed to wait for it. Claims ask for hot routes; without any,
+ * for the cold ones in turn, so that a new job of a known route is found by the first claim. */
 #ifndef PENSTOCK_RUN_ROUTE_LIST_H
 #define PENSTOCK_RUN_ROUTE_LIST_H
 
@@ -48,8 +47,10 @@ struct route_choice {
     struct slice name; /* borrowed until the list changes */
     unsigned room;
 };
-/* What can be asked for now: hot routes with room, then cold ones, each in turn, at most count_max.
- * room says how many jobs of a route could start. *out_hot_count of the choices are hot. */
+/* What should be asked for now, at most count_max: the hot routes that have room or, when there is
+ * none, the cold ones that have, each in turn. Asking for both would only cost: an answer names the
+ * routes that wait and were not asked for. room says how many jobs of a route could start.
+ * *out_hot_count of the choices are hot: all or none. */
 unsigned route_list_select(struct route_list *list, unsigned (*room)(struct slice name, void *arg),
                            void *arg, struct route_choice *out, unsigned count_max,
                            unsigned *out_hot_count);
