@@ -12,6 +12,12 @@ static bool is_gone(const struct context *context, const struct job *job)
     return (job->flags & JOB_FLAG_FORGOTTEN) != 0 || queue_now_ms(context->api->queue) >= end_ms;
 }
 
+/* Records are not ours alone: what is no status of HTTP cannot be answered with. */
+static bool is_error_status(int http_status)
+{
+    return http_status >= 400 && http_status <= 599;
+}
+
 static void answer_live(struct context *context, const struct job *job)
 {
     struct buf *out = context_out(context);
@@ -66,7 +72,7 @@ static void answer_result(struct context *context, const struct job *job)
                      "The result of this job has been deleted.");
     else if (job->state == JOB_SUCCEEDED)
         answer_upstream(context, job, 200);
-    else if (job->state == JOB_FAILED && job->http_status >= 400 && has_body)
+    else if (job->state == JOB_FAILED && is_error_status(job->http_status) && has_body)
         answer_upstream(context, job, job->http_status);
     else
         answer_no_result(context, job);

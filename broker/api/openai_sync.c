@@ -101,7 +101,8 @@ static void answer_failure(struct context *context, const struct job *job)
     struct problem problem;
     int size = (int)(job->error_message.size < 400 ? job->error_message.size : 400);
 
-    if (job->state == JOB_FAILED && job->http_status >= 400) {
+    /* Records are not ours alone: what is no status of HTTP cannot be answered with. */
+    if (job->state == JOB_FAILED && job->http_status >= 400 && job->http_status <= 599) {
         answer_upstream_error(context, job);
         return;
     }
