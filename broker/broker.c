@@ -220,7 +220,7 @@ static unsigned count_connections(const struct settings *settings)
         return wanted;
     unsigned allowed =
         limit.rlim_cur > 2 * SPARE_FDS ? (unsigned)limit.rlim_cur - SPARE_FDS : SPARE_FDS;
-    log_event(LOG_WARN, "connections_lowered", LOG_I("configured", wanted),
+    log_event(LOG_INFO, "connections_lowered", LOG_I("configured", wanted),
               LOG_I("allowed", allowed), LOG_I("descriptors", limit.rlim_cur));
     return allowed;
 }
