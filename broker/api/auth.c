@@ -205,19 +205,6 @@ void auth_act_for(const struct auth *auth, const struct job *job, struct access 
             out->weight = keys_at(auth->keys, i)->weight;
 }
 
-void auth_act_for(const struct auth *auth, struct slice tenant, struct access *out)
-{
-    CHECK(tenant.size <= LIMIT_TENANT_BYTES);
-
-    *out =
-        (struct access){.tenant_size = (unsigned char)tenant.size, .role = KEY_TENANT, .weight = 1};
-    memcpy(out->tenant, tenant.bytes, tenant.size);
-    job_tenant_hash(tenant, out->tenant_hash);
-    for (unsigned i = 0; !auth->is_open && i < keys_count(auth->keys); i++)
-        if (slice_is(tenant, keys_at(auth->keys, i)->tenant))
-            out->weight = keys_at(auth->keys, i)->weight;
-}
-
 bool auth_take_request(struct auth *auth, const struct access *access, int64_t now_mono_ms,
                        int *out_retry_s)
 {

@@ -47,10 +47,6 @@ MUST_CHECK int auth_check(struct auth *auth, struct slice presented, int64_t now
  * limits. */
 void auth_act_for(const struct auth *auth, const struct job *job, struct access *out);
 
-/* What an admin does for a tenant is done in the tenant's name, with its weight and without limits.
- */
-void auth_act_for(const struct auth *auth, struct slice tenant, struct access *out);
-
 /* requests_per_second: a token is taken, or false and in how many seconds there is one. */
 bool auth_take_request(struct auth *auth, const struct access *access, int64_t now_mono_ms,
                        int *out_retry_s);

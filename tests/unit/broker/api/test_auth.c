@@ -134,6 +134,25 @@ static void test_check(void **state)
     assert_int_equal(auth_check(world->auth, slice_of("pk_x"), 0, &access), ERR_DENIED);
 }
 
+static void test_acting_for_a_tenant(void **state)
+{
+    struct world *world = *state;
+    struct access known = check(world, world->key);
+    struct job job = {.tenant_name = slice_of("acme")};
+    struct access access;
+
+    memcpy(job.tenant, known.tenant_hash, JOB_TENANT_SIZE);
+    auth_act_for(world->auth, &job, &access);
+    assert_string_equal(access.tenant, "acme");
+    assert_memory_equal(access.tenant_hash, known.tenant_hash, JOB_TENANT_SIZE);
+    assert_int_equal(access.weight, 2);
+    assert_int_equal(access.limits.jobs_max, 0);
+    job.tenant_name = slice_of("nobody");
+    auth_act_for(world->auth, &job, &access);
+    assert_string_equal(access.tenant, "nobody");
+    assert_int_equal(access.weight, 1);
+}
+
 static void test_file_changes(void **state)
 {
     struct world *world = *state;
@@ -317,6 +336,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_check, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_acting_for_a_tenant, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file_changes, set_up, tear_down),
         cmocka_unit_test(test_mode_none),
         cmocka_unit_test_setup_teardown(test_admission, set_up, tear_down),
