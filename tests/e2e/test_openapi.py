@@ -210,7 +210,7 @@ for call_path in CALLS:
         ("POST", call_path, "404"): upstream_says("status=404"),
         ("POST", call_path, "409"): cancelled_while_held,
         ("POST", call_path, "410"): result_is_gone,
-        ("POST", call_path, "502"): upstream_says("drop=before_headers", **{"Penstock-Expires-Ms": "1500"}),
+        ("POST", call_path, "502"): upstream_says("status=302"),  # not followed, not tried again
         ("POST", call_path, "504"): upstream_says("delay_ms=60000", **{"Penstock-Expires-Ms": "400"}),
         ("POST", call_path, "default"): upstream_says("status=418"),
     }

@@ -365,8 +365,11 @@ void call_finish(struct upstream_call *call, CURLcode result)
     call->was_reused = connections == 0 || call->stop == STOP_RESENT;
     if (call->stop != STOP_NONE) {
         end = end_of_stop(call->stop, &detail);
-    } else if (result == CURLE_OK && call->head.has_end && status >= 200 && status <= 999) {
+    } else if (result == CURLE_OK && call->head.has_end && status >= 200 && status <= 599) {
         end = UPSTREAM_ANSWERED;
+    } else if (result == CURLE_OK && call->head.has_end && status > 599) {
+        end = UPSTREAM_PROTOCOL; /* nobody could hand it on */
+        detail = "the answer's status is none that HTTP knows";
     } else if (result == CURLE_OK && call->head.has_status) {
         end = UPSTREAM_BROKEN; /* libcurl takes a cut inside the headers for their end */
         detail = "the connection was closed inside the answer's headers";
