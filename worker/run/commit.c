@@ -10,13 +10,14 @@
 
 static void send_now(struct attempt *attempt);
 
-static void log_job(enum log_level level, const char *event, const struct job *job,
-                    const char *reason)
+static void log_job(struct attempt *attempt, const char *event, const char *reason)
 {
     char id[JOB_ID_TEXT_SIZE + 1];
 
-    job_id_text(&job->id, id);
-    log_event(level, event, LOG_S("job", id), LOG_S("reason", reason));
+    if (!runner_may_log(attempt->runner))
+        return;
+    job_id_text(&attempt->job.id, id);
+    log_event(LOG_WARN, event, LOG_S("job", id), LOG_S("reason", reason));
 }
 
 /* ---- held ---- */
@@ -55,8 +56,7 @@ static void hold(struct attempt *attempt)
         attempt->job.payload.size > COMMIT_HELD_BYTES_MAX - runner->held_bytes ||
         job_copy(&attempt->job, &attempt->job, &memory) < 0) {
         if (attempt->verdict != VERDICT_RELEASE)
-            log_job(LOG_WARN, "result_given_up", &attempt->job,
-                    "the queue is away and too many results are held");
+            log_job(attempt, "result_given_up", "the queue is away and too many results are held");
         hold_release(attempt);
         return;
     }
@@ -136,10 +136,13 @@ static void on_done(int status, void *arg)
     case ERR_FULL:
         hold_release(attempt);
         return;
+    case ERR_UNKNOWN:
+    case ERR_OFFLINE: /* the queue is closing: the lease lapses and the job runs again */
+        break;
     default:
-        log_job(LOG_WARN, "commit_failed", &attempt->job, error_name_of(status));
-        if (status == ERR_UNKNOWN || status == ERR_OFFLINE || attempt->verdict == VERDICT_RELEASE)
-            break; /* the queue is closing: the lease lapses and the job runs again */
+        log_job(attempt, "commit_failed", error_name_of(status));
+        if (attempt->verdict == VERDICT_RELEASE)
+            break;
         hold_release(attempt);
         return;
     }

@@ -134,7 +134,7 @@ void runner_turn(struct runner *runner)
     claim_turn(runner);
 }
 
-void runner_log_failure(struct runner *runner, const struct job *job)
+bool runner_may_log(struct runner *runner)
 {
     int64_t now_mono_ms = clock_mono_ms();
 
@@ -142,12 +142,20 @@ void runner_log_failure(struct runner *runner, const struct job *job)
         runner->failures_logged_mono_ms = now_mono_ms;
         runner->failures_logged = 0;
     }
-    if (!log_is_on(LOG_INFO) || runner->failures_logged >= LOG_FAILURES_PER_S) {
+    if (runner->failures_logged >= LOG_FAILURES_PER_S) {
         runner->failures_unlogged++;
-        return;
+        return false;
     }
     runner->failures_logged++;
+    return true;
+}
+
+void runner_log_failure(struct runner *runner, const struct job *job)
+{
     char id[JOB_ID_TEXT_SIZE + 1];
+
+    if (!log_is_on(LOG_INFO) || !runner_may_log(runner))
+        return;
     job_id_text(&job->id, id);
     log_event(LOG_INFO, job->state == JOB_EXPIRED ? "job_expired" : "job_failed", LOG_S("job", id),
               LOG_I("attempt", job->attempt), LOG_SN("route", job->route.bytes, job->route.size),

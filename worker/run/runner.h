@@ -68,7 +68,9 @@ void runner_return_job(struct runner *runner, const struct job *job);
 void runner_on_cancel(struct runner *runner, const struct job_id *id, unsigned claim);
 /* The lease is gone: aborts the call, writes nothing. */
 void runner_on_lost(struct runner *runner, const struct job_id *id, unsigned claim);
-/* One line for a failed or expired job, a bounded number each second. */
+/* Whether one more line about a single job may be written in this second. */
+bool runner_may_log(struct runner *runner);
+/* One line for a failed or expired job, where runner_may_log allows it. */
 void runner_log_failure(struct runner *runner, const struct job *job);
 /* A reload: new calls use set (taken). */
 void runner_use_set(struct runner *runner, struct upstream_set *set);

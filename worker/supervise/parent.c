@@ -75,8 +75,6 @@ static void kill_child(struct parent *parent, unsigned index)
     log_event(parent->is_stopping ? LOG_WARN : LOG_ERROR, "child_killed", LOG_I("child", index),
               LOG_I("pid", parent->children[index].process.pid),
               LOG_S("reason", parent->is_stopping ? "stop took too long" : "no sign of life"));
-    if (parent->is_stopping && parent->exit_code == PROCESS_EXIT_DONE)
-        parent->exit_code = PROCESS_EXIT_FAILED;
     process_signal(&parent->children[index].process, SIGKILL);
 }
 
@@ -173,6 +171,8 @@ static void on_end(struct parent *parent, unsigned index)
     log_event(is_clean ? LOG_INFO : LOG_WARN, "child_ended", LOG_I("child", index),
               LOG_I("pid", pid), LOG_S("how", end.is_signal ? "signal" : "exit"),
               LOG_I("code", end.code));
+    if (parent->is_stopping && !is_clean && parent->exit_code == PROCESS_EXIT_DONE)
+        parent->exit_code = PROCESS_EXIT_FAILED;
     bool is_setup = !end.is_signal && end.code == PROCESS_EXIT_SETUP;
     step(parent, index, is_setup ? CHILD_MISCONFIGURED : CHILD_DIED);
 }
