@@ -130,7 +130,10 @@ static void answer_first(struct follow_op *ask, int status, const struct redisRe
         status = ERR_NOT_FOUND;
     if (status == 0)
         status = job_decode(&ask->ids[0], head->str, head->len, &job, &why);
-    if (status == 0 && follow) {
+    if (status == 0 && follow && follow->count > 1) {
+        /* It may be news to those who followed before, and its message will not count any more. */
+        tell(queue, &ask->ids[0], head->str, head->len);
+    } else if (status == 0 && follow) {
         follow->is_final = job_state_is_final(job.state);
         if (job.sequence > follow->sequence)
             follow->sequence = job.sequence;

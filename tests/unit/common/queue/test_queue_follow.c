@@ -228,6 +228,33 @@ static void follows_are_counted(void **state)
     rig_close(rig, broker);
 }
 
+/* A change may reach this process first as the answer to a second follower. */
+static void what_one_follower_is_answered_all_hear(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker = rig_queue(rig, "broker");
+    struct heard heard = {.count = 0};
+    struct got cancelled = {.is_done = 0}, second = {.is_done = 0};
+    struct job job = rig_job(broker, "m"), now;
+
+    queue_on_change(broker, on_change, &heard);
+    assert_int_equal(rig_submit(rig, broker, &job).status, 0);
+    assert_int_equal(follow(rig, broker, &job.id, &now), 0);
+    /* The loop stands still: the message is lost, and the subscription comes back later. */
+    rig_ask(&rig->redis, "CLIENT KILL TYPE pubsub");
+    queue_cancel(broker, &job.id, on_job, &cancelled);
+    queue_follow(broker, &job.id, on_job, &second);
+    rig_wait(rig, &cancelled.is_done);
+    rig_wait(rig, &second.is_done);
+    assert_int_equal(second.status, 0);
+    assert_int_equal(second.job.state, JOB_CANCELLED);
+    wait_count(rig, &heard, 1);
+    assert_int_equal(heard.states[0], JOB_CANCELLED);
+    queue_unfollow(broker, &job.id);
+    queue_unfollow(broker, &job.id);
+    rig_close(rig, broker);
+}
+
 static void missed_messages_are_made_up_for(void **state)
 {
     struct rig *rig = *state;
@@ -319,6 +346,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_held_job_tells_its_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(followers_hear_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(follows_are_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_one_follower_is_answered_all_hear, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missed_messages_are_made_up_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(workers_are_told, set_up, tear_down),
     };
