@@ -111,6 +111,7 @@ static int take_result(struct commit *commit, const struct job *from)
 
     job.flags &= ~(unsigned)(JOB_FLAG_PIECES | JOB_FLAG_FOLLOWED);
     job.pieces = 0;
+    job.sequence++; /* unless somebody changed the job meanwhile: then the function mends it */
     job.payload_size = (uint32_t)job.payload.size;
     if (job.payload.size > LIMIT_INLINE_BYTES) {
         job.flags |= JOB_FLAG_PIECES;
@@ -264,19 +265,18 @@ static void send_pieces(struct redis_link *link, const struct commit *commit)
 static void send_call(struct batch *batch, enum queue_verb verb)
 {
     struct queue *queue = batch->op.queue;
-    unsigned shards[LIMIT_BATCH_OUT], shards_count = 0, indexes[LIMIT_BATCH_OUT], n = 0;
+    unsigned shards[LIMIT_BATCH_OUT], shards_count = 0;
     const struct commit *first = (const struct commit *)batch->commits.head;
     unsigned each = verb == VERB_RELEASE ? 1 : 3;
     bool has_record = verb == VERB_FINISH || verb == VERB_FAIL;
 
-    for (struct queue_op *op = batch->commits.head; op; op = op->next, n++) {
+    for (struct queue_op *op = batch->commits.head; op; op = op->next) {
         unsigned shard = job_id_shard(&((struct commit *)op)->id), i = 0;
 
         while (i < shards_count && shards[i] != shard)
             i++;
         if (i == shards_count)
             shards[shards_count++] = shard;
-        indexes[n] = i + 1;
     }
     queue_call_begin(queue, verb, shards, shards_count,
                      each * batch->commits.count + (has_record ? 2 + first->pieces : 0));
@@ -284,14 +284,10 @@ static void send_call(struct batch *batch, enum queue_verb verb)
         redis_link_number(queue->commands, first->pieces);
         redis_link_number(queue->commands, first->piece_ttl_ms);
     }
-    n = 0;
-    for (struct queue_op *op = batch->commits.head; op; op = op->next, n++) {
+    for (struct queue_op *op = batch->commits.head; op; op = op->next) {
         const struct commit *commit = (const struct commit *)op;
-        char owner[1 + JOB_MEMBER_SIZE];
 
-        owner[0] = (char)indexes[n];
-        memcpy(owner + 1, commit->member, JOB_MEMBER_SIZE);
-        redis_link_argument(queue->commands, owner, sizeof(owner));
+        redis_link_argument(queue->commands, commit->member, JOB_MEMBER_SIZE);
         if (verb == VERB_RELEASE)
             continue;
         if (verb == VERB_RETRY) {

@@ -13,8 +13,10 @@
 
 enum {
     BATCH_BYTES = 4 << 20, /* a flush ends after the job that reaches this */
-    BLOB_SIZE = 99,
-    BLOB_KEYED_SIZE = BLOB_SIZE + 64,
+    GROUP_SIZE = 43, /* as functions/submit.lua reads it */
+    GROUP_KEYED_SIZE = GROUP_SIZE + 64,
+    LANE_SIZE = 1 + JOB_TENANT_SIZE,
+    MINUTE_MS = 60 * 1000,
     HOUR_MS = 3600 * 1000,
     WAIT_MS = 500, /* for a replica's acknowledgement */
 };
@@ -31,8 +33,17 @@ struct submit {
     char tenant[JOB_TENANT_SIZE];
     char tenant_name[LIMIT_TENANT_BYTES];
     size_t tenant_name_size;
-    char blob[BLOB_KEYED_SIZE]; /* what submit.lua reads; byte 0 is set when the batch is known */
-    size_t blob_size;
+    char ticket[JOB_TICKET_SIZE];
+    char packed_id[JOB_ID_PACKED_SIZE];
+    uint8_t hashes[64]; /* of key and body */
+    bool has_key;
+    unsigned weight;
+    int64_t due_at_ms; /* 0: at once */
+    int64_t expires_at_ms;
+    int64_t keep_s; /* the index must name it until then */
+    int64_t hour;
+    size_t live_bytes;
+    unsigned group_index; /* in its batch */
     bool is_held;
     struct queue_submit_result result;
 };
@@ -41,6 +52,7 @@ struct submit {
 struct batch {
     struct queue_op op;
     struct queue_ops submits;
+    unsigned groups;
     unsigned answers_left;
     int status; /* of the first command that was refused */
     bool waits; /* the last answer is a replica count */
@@ -79,32 +91,25 @@ static char *put(char *at, uint64_t value, unsigned size)
     return at;
 }
 
-static void make_blob(struct submit *submit, const struct job *job,
-                      const struct queue_submission *from, size_t live_bytes)
+static void note_facts(struct submit *submit, const struct job *job, const struct queue_submission *from,
+                       size_t live_bytes)
 {
     int64_t expires = job->expires_at_ms;
     int64_t last = expires > 0 ? expires : job->created_at_ms + LIMIT_EXPIRES_MAX_MS;
-    int64_t keep_s = last / 1000 + job->result_ttl_s + LIMIT_RECORD_AFTER_RESULT_S + 1;
-    char *at = submit->blob + 1;
 
-    at = put(at, submit->pieces, 2);
-    at = put(at, from->weight > 0 ? from->weight : 1, 2);
-    at = put(at, job->state == JOB_SCHEDULED ? (uint64_t)job->due_at_ms : 0, 6);
-    at = put(at, (uint64_t)expires, 6);
-    at = put(at, live_bytes, 4);
-    at = put(at, (uint64_t)keep_s, 4);
-    at = put(at, (uint64_t)(job_id_at_ms(&job->id) / HOUR_MS), 4);
-    job_ticket_make(job, at);
-    at += JOB_TICKET_SIZE;
-    job_id_pack(&job->id, at);
-    at += JOB_ID_PACKED_SIZE;
-    CHECK(at == submit->blob + BLOB_SIZE);
-    submit->blob_size = BLOB_SIZE;
-    if (!from->key_hash)
-        return;
-    memcpy(at, from->key_hash, 32);
-    memcpy(at + 32, from->body_hash, 32);
-    submit->blob_size = BLOB_KEYED_SIZE;
+    submit->weight = from->weight > 0 ? from->weight : 1;
+    submit->due_at_ms = job->state == JOB_SCHEDULED ? job->due_at_ms : 0;
+    submit->expires_at_ms = expires;
+    submit->keep_s = last / 1000 + job->result_ttl_s + LIMIT_RECORD_AFTER_RESULT_S + 1;
+    submit->hour = job_id_at_ms(&job->id) / HOUR_MS;
+    submit->live_bytes = live_bytes;
+    job_ticket_make(job, submit->ticket);
+    job_id_pack(&job->id, submit->packed_id);
+    submit->has_key = from->key_hash != NULL;
+    if (submit->has_key) {
+        memcpy(submit->hashes, from->key_hash, 32);
+        memcpy(submit->hashes + 32, from->body_hash, 32);
+    }
 }
 
 /* Encodes the record and what stands beside it. */
@@ -142,7 +147,7 @@ static int take_job(struct queue *queue, struct submit *submit, const struct que
     if (job.tenant_name.size > 0)
         memcpy(submit->tenant_name, job.tenant_name.bytes, job.tenant_name.size);
     submit->tenant_name_size = job.tenant_name.size;
-    make_blob(submit, &job, from, head - home + job.payload.size);
+    note_facts(submit, &job, from, head - home + job.payload.size);
     return 0;
 }
 
@@ -205,18 +210,17 @@ static void set_result(struct submit *submit, char code, const struct redisReply
     }
 }
 
-/* What the function said of each job. False: it is no such answer. */
+/* What the function said of each group. False: it is no such answer. */
 static bool read_codes(struct batch *batch, const struct redisReply *reply)
 {
+    const struct redisReply *codes = reply->elements > 0 ? reply->element[0] : NULL;
     size_t next = 1;
-    size_t at = 0;
 
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 ||
-        reply->element[0]->type != REDIS_REPLY_STRING ||
-        reply->element[0]->len != batch->submits.count)
+    if (reply->type != REDIS_REPLY_ARRAY || !codes || codes->type != REDIS_REPLY_STRING ||
+        codes->len != batch->groups)
         return false;
     for (struct queue_op *op = batch->submits.head; op; op = op->next) {
-        char code = reply->element[0]->str[at++];
+        char code = codes->str[((struct submit *)op)->group_index];
         const struct redisReply *earlier = NULL;
 
         if ((code == 'r' || code == 'c') && next < reply->elements)
@@ -361,37 +365,106 @@ static void send_records(struct batch *batch)
     batch->answers_left++;
 }
 
-static void send_call(struct batch *batch)
+/* Would the function write both in the same places? Then it need not look at each. */
+static bool is_alike(const struct queue *queue, const struct submit *a, const struct submit *b)
 {
-    struct queue *queue = batch->op.queue;
+    bool has_limits = queue->jobs_max > 0 || queue->bytes_max > 0;
+
+    return !has_limits && !a->has_key && !b->has_key && a->due_at_ms == 0 && b->due_at_ms == 0 &&
+           a->pieces == 0 && b->pieces == 0 && a->weight == b->weight && a->hour == b->hour &&
+           a->expires_at_ms / MINUTE_MS == b->expires_at_ms / MINUTE_MS &&
+           job_id_shard(&a->id) == job_id_shard(&b->id) &&
+           memcmp(a->ticket + 35, b->ticket + 35, LANE_SIZE) == 0 && slice_equal(a->route, b->route);
+}
+
+/* One group: what its jobs have in common, the route, and ticket and packed id of each. */
+static void send_group(struct redis_link *link, const struct submit *first, unsigned count, unsigned shard_index)
+{
+    char text[GROUP_KEYED_SIZE];
+    char *at = text;
+    size_t bytes = 0;
+    int64_t keep_s = 0;
+    const struct queue_op *op = &first->op;
+
+    for (unsigned i = 0; i < count; i++, op = op->next) {
+        const struct submit *submit = (const struct submit *)op;
+
+        bytes += submit->live_bytes;
+        keep_s = submit->keep_s > keep_s ? submit->keep_s : keep_s;
+    }
+    at = put(at, shard_index, 1);
+    at = put(at, first->has_key, 1);
+    at = put(at, count, 2);
+    at = put(at, first->pieces, 2);
+    at = put(at, first->weight, 2);
+    at = put(at, (uint64_t)first->due_at_ms, 6);
+    at = put(at, (uint64_t)first->expires_at_ms, 6);
+    at = put(at, bytes, 8);
+    at = put(at, (uint64_t)keep_s, 4);
+    at = put(at, (uint64_t)first->hour, 4);
+    memcpy(at, first->ticket + 35, LANE_SIZE);
+    at += LANE_SIZE;
+    CHECK(at == text + GROUP_SIZE);
+    memcpy(at, first->hashes, sizeof(first->hashes));
+    redis_link_argument(link, text, first->has_key ? GROUP_KEYED_SIZE : GROUP_SIZE);
+    redis_link_argument(link, first->route.bytes, first->route.size);
+    op = &first->op;
+    for (unsigned i = 0; i < count; i++, op = op->next) {
+        redis_link_argument(link, ((const struct submit *)op)->ticket, JOB_TICKET_SIZE);
+        redis_link_argument(link, ((const struct submit *)op)->packed_id, JOB_ID_PACKED_SIZE);
+    }
+}
+
+/* Shards and groups of a batch. */
+struct plan {
     unsigned shards[LIMIT_BATCH_IN];
-    unsigned shards_count = 0;
-    char common[22];
-    char *at = common;
+    unsigned shards_count;
+    struct submit *first[LIMIT_BATCH_IN]; /* of each group */
+    unsigned counts[LIMIT_BATCH_IN];
+    unsigned shard_indexes[LIMIT_BATCH_IN]; /* from 1 */
+};
+
+static void make_plan(struct batch *batch, struct plan *plan)
+{
+    const struct submit *previous = NULL;
 
     for (struct queue_op *op = batch->submits.head; op; op = op->next) {
         struct submit *submit = (struct submit *)op;
-        unsigned shard = job_id_shard(&submit->id);
-        unsigned i = 0;
+        unsigned shard = job_id_shard(&submit->id), i = 0;
 
-        while (i < shards_count && shards[i] != shard)
-            i++;
-        if (i == shards_count)
-            shards[shards_count++] = shard;
-        submit->blob[0] = (char)(i + 1);
+        if (previous && is_alike(batch->op.queue, previous, submit)) {
+            plan->counts[batch->groups - 1]++;
+        } else {
+            while (i < plan->shards_count && plan->shards[i] != shard)
+                i++;
+            if (i == plan->shards_count)
+                plan->shards[plan->shards_count++] = shard;
+            plan->first[batch->groups] = submit;
+            plan->counts[batch->groups] = 1;
+            plan->shard_indexes[batch->groups++] = i + 1;
+        }
+        submit->group_index = batch->groups - 1;
+        previous = submit;
     }
+}
+
+static void send_call(struct batch *batch)
+{
+    struct queue *queue = batch->op.queue;
+    struct plan plan = {.shards_count = 0};
+    char common[22];
+    char *at = common;
+
+    make_plan(batch, &plan);
     at = put(at, (uint64_t)queue->routes_max, 4);
     at = put(at, (uint64_t)queue->jobs_max, 8);
     at = put(at, (uint64_t)queue->bytes_max, 8);
     put(at, queue->shards, 2);
-    queue_call_begin(queue, VERB_SUBMIT, shards, shards_count, 1 + 2 * batch->submits.count);
+    queue_call_begin(queue, VERB_SUBMIT, plan.shards, plan.shards_count,
+                     1 + 2 * batch->groups + 2 * batch->submits.count);
     redis_link_argument(queue->commands, common, sizeof(common));
-    for (struct queue_op *op = batch->submits.head; op; op = op->next) {
-        const struct submit *submit = (const struct submit *)op;
-
-        redis_link_argument(queue->commands, submit->blob, submit->blob_size);
-        redis_link_argument(queue->commands, submit->route.bytes, submit->route.size);
-    }
+    for (unsigned i = 0; i < batch->groups; i++)
+        send_group(queue->commands, plan.first[i], plan.counts[i], plan.shard_indexes[i]);
     queue_call_end(queue, &batch->op);
     batch->answers_left++;
 }

@@ -1,6 +1,9 @@
 -- What the verbs share. One library, put together in the order: this file, the verbs, _register.lua; C puts a
 -- few constants in front (queue_functions.c). Every verb is one atomic step: it reads and checks everything, then
--- writes what cannot fail. Bodies never pass through here, except results that are committed inline.
+-- writes what cannot fail. Bodies never pass through here, except results that are committed.
+--
+-- Numbers that are arguments of commands are written as strings where they are constant: Redis formats each Lua number
+-- anew, which costs more than many a command.
 --
 -- KEYS are the clocks "{s}:ck" of the shards a call touches; all other keys are built from their prefix "{s}:".
 -- Layout: docs/redis-keys.md. Record header and ticket: common/job/job_codec.h (offsets there from 0, here from 1).
@@ -11,10 +14,11 @@ local call, pack, unpack_bytes, band, bor, sub, byte, char, floor, min, max
 local verbs, verb_flags = {}, {}
 
 local HEADER = 104 -- bytes of the fixed header
-local READ = 111   -- last byte, from 0, of header and home
+local READ, HEADER_LAST = '111', '103' -- last bytes, from 0: of header and home, of the header alone
 local PIECES, FOLLOWED, SUSPECT, FORGOTTEN, HOME = 1, 2, 4, 8, 16
 local POISON, CANCELLED, EXPIRED = 1, 2, 3 -- verdicts
-local BAND = 1e15  -- distance of priority bands in a ring
+-- Where the priority bands of a ring begin and end.
+local BAND_FROM, BAND_TO = {[0] = '0', '1e15', '2e15'}, {[0] = '(1e15', '(2e15', '+inf'}
 local QUANTUM = 8  -- tickets a lane gives before the next has its turn
 local LOW_SHARE = 19 -- claims of better bands after which the low band gets one
 local NO_TOKEN = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
@@ -43,6 +47,20 @@ local function logical_ms(p, raw)
   end
   call('SET', p .. 'ck', pack('<I8I8', raw, logical))
   return logical
+end
+
+-- Prefix "{s}:" of the shard that an id names by its first two characters; remembered between calls.
+local prefix_by_code = {}
+
+local function prefix_of(code)
+  local p = prefix_by_code[code]
+  if not p then
+    local alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
+    local high, low = string.find(alphabet, sub(code, 1, 1), 1, true), string.find(alphabet, sub(code, 2, 2), 1, true)
+    p = '{' .. (high - 1) * 32 + low - 1 .. '}:'
+    prefix_by_code[code] = p
+  end
+  return p
 end
 
 local function prefixes(keys)
@@ -122,9 +140,9 @@ end
 local function tell_change(p, id, flags, sequence)
   if band(flags, FOLLOWED) == 0 then return end
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, 0, LIMIT_HEAD_READ - 1)
+  local h = call('GETRANGE', key, '0', LIMIT_HEAD_READ - 1)
   local size = head_size(h)
-  if size > #h then h = call('GETRANGE', key, 0, size - 1) end
+  if size > #h then h = call('GETRANGE', key, '0', size - 1) end
   tell(p, id, flags, sequence, sub(h, 1, size))
 end
 
@@ -132,7 +150,7 @@ end
 -- wake which reaches a child that cannot serve the route is handed on to each of the others once.
 local function wake(stamp)
   for _ = 1, 8 do
-    local first = call('ZRANGE', IDLE, 0, 0, 'WITHSCORES')
+    local first = call('ZRANGE', IDLE, '0', '0', 'WITHSCORES')
     if not first[1] or (stamp and tonumber(first[2]) > stamp) then return end
     call('ZREM', IDLE, first[1])
     if call('PUBLISH', 'pk:c:' .. first[1], 'w') > 0 then return end
@@ -142,7 +160,7 @@ end
 -- Takes a route out of what is waiting in this shard.
 local function retire_route(p, route)
   call('ZREM', p .. 'A', route)
-  if call('HINCRBY', LIVE_ROUTES, route, -1) <= 0 then call('HDEL', LIVE_ROUTES, route) end
+  if call('HINCRBY', LIVE_ROUTES, route, '-1') <= 0 then call('HDEL', LIVE_ROUTES, route) end
 end
 
 -- Puts tickets into a lane (priority and tenant) of a route. A lane that was empty joins its band at the lowest
@@ -152,10 +170,9 @@ local function push(p, route, lane, tickets, to_front)
   call(to_front and 'LPUSH' or 'RPUSH', p .. 'q:' .. route .. ':' .. lane, unpack(tickets))
   if call('ZSCORE', ring, lane) then return end
   local priority = byte(lane) - 48
-  local floor_score = priority * BAND
-  local first = call('ZRANGEBYSCORE', ring, floor_score, '(' .. floor_score + BAND, 'WITHSCORES', 'LIMIT', 0, 1)
-  call('ZADD', ring, first[2] or floor_score, lane)
-  if call('ZCARD', ring) == 1 then call('HINCRBY', LIVE_ROUTES, route, 1) end
+  local first = call('ZRANGEBYSCORE', ring, BAND_FROM[priority], BAND_TO[priority], 'WITHSCORES', 'LIMIT', '0', '1')
+  call('ZADD', ring, first[2] or BAND_FROM[priority], lane)
+  if call('ZCARD', ring) == 1 then call('HINCRBY', LIVE_ROUTES, route, '1') end
   if call('SISMEMBER', p .. 'Z', route) == 0 then call('ZADD', p .. 'A', 'LT', priority, route) end
 end
 
@@ -172,7 +189,7 @@ end
 
 local function drop_request(p, id)
   local kept = p .. 'p:' .. id
-  local h = call('GETRANGE', kept, 0, READ)
+  local h = call('GETRANGE', kept, '0', READ)
   if not is_record(h) then return end
   if band(byte(h, 4), PIECES) ~= 0 then
     for n = 0, unpack_bytes('<I2', h, 63) - 1 do call('UNLINK', p .. 'b:' .. id .. ':' .. n) end
@@ -185,7 +202,7 @@ end
 local function end_job(p, id, h, state, verdict, raw, sums)
   local key = p .. 'j:' .. id
   local _, _, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
-  local head = call('GETRANGE', key, 0, head_size(h) - 1)
+  local head = call('GETRANGE', key, '0', head_size(h) - 1)
   local ttl_ms = (unpack_bytes('<I4', h, 73) + LIMIT_RECORD_AFTER_RESULT_S) * 1000
   if band(flags, PIECES) ~= 0 then flags = flags - PIECES end
   sequence = sequence + 1
@@ -209,7 +226,7 @@ end
 
 -- Writes state and counters in place; the rest of the record stays.
 local function change(p, id, state, flags, claim, attempt, crashes, sequence)
-  call('SETRANGE', p .. 'j:' .. id, 2, pack(CHANGE, state, flags, claim, attempt, crashes, sequence))
+  call('SETRANGE', p .. 'j:' .. id, '2', pack(CHANGE, state, flags, claim, attempt, crashes, sequence))
 end
 
 -- queued, scheduled or running -> queued. h: the header as it is now.
@@ -219,7 +236,7 @@ local function requeue(p, id, h, changes)
   sequence = sequence + 1
   flags = bor(flags, changes.flags or 0)
   change(p, id, 'q', flags, claim, attempt, changes.crashes or crashes, sequence)
-  if changes.forgets_token then call('SETRANGE', key, 12, NO_TOKEN) end
+  if changes.forgets_token then call('SETRANGE', key, '12', NO_TOKEN) end
   local ticket = ticket_of(id, h, claim)
   if band(flags, SUSPECT) ~= 0 then
     call('RPUSH', p .. 'S', ticket)

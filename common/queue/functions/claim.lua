@@ -4,33 +4,36 @@
 -- pairs. Answers: ids one after the other; has more 0/1; hints: route, best band of waiting routes not asked for.
 -- The shards are looked at in the order of KEYS, better bands of all shards before worse ones.
 
+-- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
+-- size. One call and few strings: this runs for every job.
+local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
 local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
 
 -- Starts the job of a ticket. True when it runs now.
 local function start(c, p, ticket)
   local id = sub(ticket, 2, 35)
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, 0, READ)
-  if #h < HEADER then return false end
-  local schema, state, flags, claim, attempt, crashes, sequence, _, started = unpack_bytes(MUTABLE, h, 2)
+  local h = call('GETRANGE', key, '0', '67')
+  if #h < 68 then return false end
+  local schema, state, flags, claim, attempt, crashes, sequence, started, expires, _, size = unpack_bytes(START, h, 2)
   if schema ~= 1 then return nil end
-  if state ~= 'q' or sub(ticket, 47, 48) ~= sub(h, 5, 6) then return false end
-  local expires, _, size = unpack_bytes('<I6I2I4', h, 57)
+  if state ~= 'q' or claim ~= unpack_bytes('<I2', ticket, 47) then return false end
   if expires > 0 and expires <= c.raw then
-    end_job(p, id, h, 'E', EXPIRED, c.raw, c.sums)
+    end_job(p, id, call('GETRANGE', key, '0', READ), 'E', EXPIRED, c.raw, c.sums)
     return false
   end
   if started == 0 then started = c.raw end
   claim, sequence = (claim + 1) % 65536, sequence + 1
-  call('SETRANGE', key, 2, pack('<c1BI2BBI4c16I6', 'r', flags, claim, attempt, crashes, sequence, c.token, started))
+  call('SETRANGE', key, '2', pack('<c1BI2BBI4c16I6', 'r', flags, claim, attempt, crashes, sequence, c.token, started))
   local leases = c.leases[p]
   if not leases then
     leases = {}
     c.leases[p] = leases
-    c.score[p] = logical_ms(p, c.raw) + c.lease_ms
+    c.score[p] = string.format('%.0f', logical_ms(p, c.raw) + c.lease_ms)
   end
-  leases[#leases + 1] = c.score[p]
-  leases[#leases + 1] = sub(ticket, 1, 46) .. pack('<I2', claim) .. c.token
+  local n = #leases
+  leases[n + 1] = c.score[p]
+  leases[n + 2] = pack('<c46I2c16', ticket, claim, c.token)
   c.ids[#c.ids + 1] = id
   c.left, c.bytes_left = c.left - 1, c.bytes_left - size
   if band(flags, FOLLOWED) ~= 0 then c.followed[#c.followed + 1] = {p, id, flags, sequence} end
@@ -77,17 +80,17 @@ end
 -- Lanes of one band of a route, in ring order, until room or band is used up.
 local function drain_band(c, p, route, number, room)
   local ring = p .. 'R:' .. route
-  local low, high = number * BAND, '(' .. (number + 1) * BAND
+  local low, high = BAND_FROM[number], BAND_TO[number]
   local low_key = p .. 'lo'
   local credit -- claims since the low band had its turn; nil when nothing low waits
-  if number < 2 and call('ZRANGEBYSCORE', ring, 2 * BAND, '+inf', 'LIMIT', 0, 1)[1] then
+  if number < 2 and call('ZRANGEBYSCORE', ring, BAND_FROM[2], BAND_TO[2], 'LIMIT', '0', '1')[1] then
     credit = tonumber(call('HGET', low_key, route) or 0)
   end
   local had_credit = credit
   while room > 0 and c.left > 0 and c.bytes_left > 0 and c.stale_left > 0 do
     local from, to, count = low, high, min(room, c.left)
-    if credit and credit >= LOW_SHARE then from, to, count = 2 * BAND, '+inf', 1 end
-    local lanes = call('ZRANGEBYSCORE', ring, from, to, 'LIMIT', 0, 2)
+    if credit and credit >= LOW_SHARE then from, to, count = BAND_FROM[2], BAND_TO[2], 1 end
+    local lanes = call('ZRANGEBYSCORE', ring, from, to, 'LIMIT', '0', '2')
     if not lanes[1] then
       if from == low then break end
       credit = nil
@@ -106,7 +109,7 @@ end
 
 -- After a drain: the best band that still waits, or nil when nothing does.
 local function settle(p, route)
-  local first = call('ZRANGE', p .. 'R:' .. route, 0, 0)[1]
+  local first = call('ZRANGE', p .. 'R:' .. route, '0', '0')[1]
   if not first then
     retire_route(p, route)
     call('HDEL', p .. 'lo', route)
@@ -119,13 +122,13 @@ end
 
 -- One suspect of a route with room.
 local function take_suspect(c, p, room)
-  for _, ticket in ipairs(call('LRANGE', p .. 'S', 0, 15)) do
-    local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), 0, HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
+  for _, ticket in ipairs(call('LRANGE', p .. 'S', '0', '15')) do
+    local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
     local route = #h >= HEADER and route_of(h)
     if not route then
-      call('LREM', p .. 'S', 1, ticket)
+      call('LREM', p .. 'S', '1', ticket)
     elseif (room[route] or 0) > 0 and call('SISMEMBER', p .. 'Z', route) == 0 then
-      call('LREM', p .. 'S', 1, ticket)
+      call('LREM', p .. 'S', '1', ticket)
       if start(c, p, ticket) then
         room[route] = room[route] - 1
         return true
@@ -138,7 +141,7 @@ end
 
 -- What waits in a shard: asked routes into list, the others into hints.
 local function look(p, room, asked, list, hints)
-  local waiting = call('ZRANGE', p .. 'A', 0, 63, 'WITHSCORES')
+  local waiting = call('ZRANGE', p .. 'A', '0', '63', 'WITHSCORES')
   for i = 1, #waiting, 2 do
     local route, best = waiting[i], tonumber(waiting[i + 1])
     if room[route] then
@@ -196,17 +199,18 @@ function verbs.claim(keys, args)
   for _, one in ipairs(c.followed) do tell_change(unpack(one)) end
 
   local has_more, stamp, named = false, 0, {}
+  local has_idle = call('EXISTS', IDLE) == 1
   for _, one in ipairs(list) do
     if one.best then
       has_more = true
-      stamp = max(stamp, last_arrival(one.p, one.route))
+      if has_idle then stamp = max(stamp, last_arrival(one.p, one.route)) end
     end
   end
   for route, hint in pairs(hints) do
     if #named >= 2 * LIMIT_HINT_ROUTES then break end
     named[#named + 1] = route
     named[#named + 1] = tostring(hint.best)
-    stamp = max(stamp, last_arrival(hint.p, route))
+    if has_idle then stamp = max(stamp, last_arrival(hint.p, route)) end
   end
   -- What we cannot take or serve is offered to the children that went idle before it came: each once.
   if stamp > 0 then wake(stamp) end

@@ -3,7 +3,7 @@
 
 local function check_lease(p, member, found)
   local id = sub(member, 2, 35)
-  local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   if #h < HEADER then
     found('lease_without_job', id)
   elseif sub(h, 3, 3) ~= 'r' or sub(h, 5, 6) ~= sub(member, 47, 48) or sub(h, 13, 28) ~= sub(member, 49) then
@@ -13,7 +13,7 @@ end
 
 local function check_delayed(p, ticket, found)
   local id = sub(ticket, 2, 35)
-  local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   if #h < HEADER then
     found('delayed_without_job', id)
   elseif sub(h, 3, 3) ~= 's' then
@@ -22,7 +22,7 @@ local function check_delayed(p, ticket, found)
 end
 
 local function check_route(p, route, found)
-  local lanes = call('ZRANGE', p .. 'R:' .. route, 0, -1)
+  local lanes = call('ZRANGE', p .. 'R:' .. route, '0', '-1')
   for _, lane in ipairs(lanes) do
     if call('EXISTS', p .. 'q:' .. route .. ':' .. lane) == 0 then found('lane_without_tickets', '') end
   end
@@ -37,7 +37,7 @@ end
 local function check_record(key, found)
   local p, id = string.match(key, '^({%d+}:)j:(.*)$')
   if not p then return end
-  local h = call('GETRANGE', key, 0, READ)
+  local h = call('GETRANGE', key, '0', READ)
   if #h < HEADER or byte(h, 1) ~= 80 then
     found('record_unreadable', id)
     return
@@ -55,7 +55,7 @@ local function check_record(key, found)
   elseif state == 's' and not call('ZSCORE', p .. 'D', ticket_of(id, h, claim)) then
     found('scheduled_without_due', id)
   elseif state == 'q' then
-    local route = route_of(call('GETRANGE', key, 0, HEADER + 8 + LIMIT_ROUTE_BYTES - 1))
+    local route = route_of(call('GETRANGE', key, '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1))
     local lane = p .. 'q:' .. route .. ':' .. lane_of(h)
     if call('EXISTS', lane) == 0 and call('EXISTS', p .. 'S') == 0 then found('queued_without_ticket', id) end
     if call('HEXISTS', p .. 'c:' .. route, 'submitted') == 0 then found('job_without_index', id) end

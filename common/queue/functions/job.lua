@@ -1,7 +1,7 @@
 -- cancel, forget, follow, history: verbs on single jobs.
 
 local function head_of(key, h)
-  return call('GETRANGE', key, 0, head_size(h) - 1)
+  return call('GETRANGE', key, '0', head_size(h) - 1)
 end
 
 -- cancel: queued, scheduled, blocked, running -> cancelled. ARGV[1] is the id. Answers a letter and the head as it is
@@ -9,7 +9,7 @@ end
 function verbs.cancel(keys, args)
   local p, id = prefixes(keys)[1], args[1]
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, 0, READ)
+  local h = call('GETRANGE', key, '0', READ)
   if #h < HEADER then return {'n', ''} end
   local schema, state, _, claim, _, _, _, token = unpack_bytes(MUTABLE, h, 2)
   if schema ~= 1 then return {'v', ''} end
@@ -33,7 +33,7 @@ end
 function verbs.forget(keys, args)
   local p, id = prefixes(keys)[1], args[1]
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, 0, READ)
+  local h = call('GETRANGE', key, '0', READ)
   if #h < HEADER then return {'n', ''} end
   local schema, state, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
   if schema ~= 1 then return {'v', ''} end
@@ -50,7 +50,7 @@ function verbs.forget(keys, args)
     local change_bytes = pack(CHANGE, state, bor(flags, FORGOTTEN), claim, attempt, crashes, sequence + 1)
     call('SET', key, sub(head, 1, 2) .. change_bytes .. sub(head, 13, 62) .. '\0\0\0\0\0\0' .. sub(head, 69, 84) ..
       '\0\0\0\0' .. sub(head, 89), 'KEEPTTL')
-    h = call('GETRANGE', key, 0, READ)
+    h = call('GETRANGE', key, '0', READ)
   end
   return {'k', head_of(key, h)}
 end
@@ -64,7 +64,7 @@ function verbs.follow(keys, args)
     local one = args[i]
     local p, id = shard[byte(one)], sub(one, 7)
     local key = p .. 'j:' .. id
-    local h = call('GETRANGE', key, 0, READ)
+    local h = call('GETRANGE', key, '0', READ)
     if #h < HEADER then
       answer[i - 1] = '-'
     else
@@ -72,7 +72,7 @@ function verbs.follow(keys, args)
       if sub(one, 2, 2) == 'f' and byte(h, 2) == 1 and string.find('qsbr', sub(h, 3, 3), 1, true) then
         call('SADD', p .. 'f:' .. id, args[1])
         call('PEXPIRE', p .. 'f:' .. id, FOLLOW_MS)
-        if band(flags, FOLLOWED) == 0 then call('SETRANGE', key, 3, char(flags + FOLLOWED)) end
+        if band(flags, FOLLOWED) == 0 then call('SETRANGE', key, '3', char(flags + FOLLOWED)) end
       end
       answer[i - 1] = sequence ~= unpack_bytes('<I4', one, 3) and head_of(key, h) or ''
     end
@@ -84,7 +84,7 @@ end
 -- the records, oldest first.
 function verbs.history(keys, args)
   local p, id = prefixes(keys)[1], args[1]
-  local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   local answer = {#h >= HEADER and unpack_bytes('<I4', h, 9) or -1}
   local from = string.format('%.0f', tonumber(args[2]) + 1) .. '-0'
   for _, entry in ipairs(call('XRANGE', p .. 'o:' .. id, from, '+', 'COUNT', HISTORY_ENTRIES)) do

@@ -6,7 +6,7 @@ function verbs.renew(keys, args)
   local raw, answer = now_ms(), {}
   for i, p in ipairs(prefixes(keys)) do
     local list, members = args[i + 1], {}
-    local score = logical_ms(p, raw) + tonumber(args[1])
+    local score = string.format('%.0f', logical_ms(p, raw) + tonumber(args[1]))
     local lost, renewed = {}, {}
     for at = 1, #list, 64 do members[#members + 1] = sub(list, at, at + 63) end
     local scores = #members > 0 and call('ZMSCORE', p .. 'L', unpack(members)) or {}
@@ -28,7 +28,7 @@ end
 local function recover_one(p, member, raw, sums)
   if call('ZREM', p .. 'L', member) == 0 then return false end
   local id = sub(member, 2, 35)
-  local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   if not is_record(h) then return false end
   local _, state, _, claim, _, crashes, _, token = unpack_bytes(MUTABLE, h, 2)
   if state ~= 'r' or claim ~= unpack_bytes('<I2', member, 47) or token ~= sub(member, 49) then return false end
@@ -61,9 +61,9 @@ function verbs.recover(keys, args)
 end
 
 local function promote(p, raw, sums, result)
-  for _, ticket in ipairs(call('ZRANGEBYSCORE', p .. 'D', '-inf', raw, 'LIMIT', 0, LIMIT_SWEEP)) do
+  for _, ticket in ipairs(call('ZRANGEBYSCORE', p .. 'D', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)) do
     local id = sub(ticket, 2, 35)
-    local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+    local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
     local is_ours = #h < HEADER or byte(h, 2) == 1
     if is_ours then
       call('ZREM', p .. 'D', ticket)
@@ -82,7 +82,7 @@ local function promote(p, raw, sums, result)
       result.promoted = result.promoted + 1
     end
   end
-  local first = call('ZRANGE', p .. 'D', 0, 0, 'WITHSCORES')
+  local first = call('ZRANGE', p .. 'D', '0', '0', 'WITHSCORES')
   if first[1] then result.due = min(result.due, max(0, tonumber(first[2]) - raw)) end
 end
 
@@ -100,7 +100,7 @@ local function near_deadlines(p, raw)
     else
       left = left - #ids
       for _, id in ipairs(ids) do
-        local h = call('GETRANGE', p .. 'j:' .. id, 0, HEADER - 1)
+        local h = call('GETRANGE', p .. 'j:' .. id, '0', HEADER_LAST)
         if #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
           call('ZADD', p .. 'Y', unpack_bytes('<I6', h, 57), id)
         end
@@ -113,9 +113,9 @@ end
 
 -- queued and scheduled jobs past their deadline. Running ones are their worker's, or recovery's.
 local function expire(p, raw, sums, result)
-  local due = call('ZRANGEBYSCORE', p .. 'Y', '-inf', raw, 'LIMIT', 0, LIMIT_SWEEP)
+  local due = call('ZRANGEBYSCORE', p .. 'Y', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)
   for _, id in ipairs(due) do
-    local h = call('GETRANGE', p .. 'j:' .. id, 0, READ)
+    local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
     call('ZREM', p .. 'Y', id)
     if is_record(h) then
       local state = sub(h, 3, 3)
@@ -141,7 +141,7 @@ function verbs.sweep(keys, args)
   for _, p in ipairs(shard) do
     local logical = logical_ms(p, raw)
     if is_full then
-      local lapsed = call('ZRANGEBYSCORE', p .. 'L', '-inf', logical, 'LIMIT', 0, LIMIT_SWEEP)
+      local lapsed = call('ZRANGEBYSCORE', p .. 'L', '-inf', logical, 'LIMIT', '0', LIMIT_SWEEP)
       for _, member in ipairs(lapsed) do
         if recover_one(p, member, raw, sums) then result.recovered = result.recovered + 1 end
       end

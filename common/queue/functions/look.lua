@@ -4,7 +4,7 @@
 function verbs.pause(keys, args)
   local route = args[1]
   for _, p in ipairs(prefixes(keys)) do
-    local first = call('ZRANGE', p .. 'R:' .. route, 0, 0)[1]
+    local first = call('ZRANGE', p .. 'R:' .. route, '0', '0')[1]
     if args[2] == '1' then
       call('SADD', p .. 'Z', route)
       call('ZREM', p .. 'A', route)
@@ -20,7 +20,7 @@ end
 -- One lane: name 7, depth u32, first and last id.
 local function lane_row(p, route, lane)
   local key = p .. 'q:' .. route .. ':' .. lane
-  local first, last = call('LINDEX', key, 0), call('LINDEX', key, -1)
+  local first, last = call('LINDEX', key, '0'), call('LINDEX', key, '-1')
   if not first then return nil end
   return lane .. pack('<I4', call('LLEN', key)) .. sub(first, 2, 35) .. sub(last, 2, 35)
 end
@@ -45,7 +45,7 @@ function verbs.census(keys, args)
                           'retried')
       local row = {at, route, call('SISMEMBER', p .. 'Z', route)}
       for i = 1, 6 do row[3 + i] = tonumber(totals[i]) or 0 end
-      for _, lane in ipairs(call('ZRANGE', p .. 'R:' .. route, 0, 255)) do
+      for _, lane in ipairs(call('ZRANGE', p .. 'R:' .. route, '0', '255')) do
         row[#row + 1] = lane_row(p, route, lane)
         budget = budget - 1
       end
@@ -70,7 +70,7 @@ end
 -- First index of a list whose time is not before ms, where the list is in order of time.
 local function first_not_before(key, count, ms)
   local low, high = 0, count
-  if count > 0 and packed_ms(call('LINDEX', key, -1)) < ms then return count end
+  if count > 0 and packed_ms(call('LINDEX', key, '-1')) < ms then return count end
   while low < high do
     local middle = floor((low + high) / 2)
     if packed_ms(call('LINDEX', key, middle)) < ms then low = middle + 1 else high = middle end
@@ -94,7 +94,7 @@ function verbs.list(keys, args)
   local shard, hour, older = prefixes(keys), -1, -1
   for _, p in ipairs(shard) do
     for i = 4, #args do
-      local hours = call('ZREVRANGEBYSCORE', p .. 'I:' .. args[i], wanted, '-inf', 'LIMIT', 0, 1)
+      local hours = call('ZREVRANGEBYSCORE', p .. 'I:' .. args[i], wanted, '-inf', 'LIMIT', '0', '1')
       if hours[1] then hour = max(hour, tonumber(hours[1])) end
     end
   end
@@ -102,7 +102,7 @@ function verbs.list(keys, args)
   for _, p in ipairs(hour >= 0 and shard or {}) do
     for i = 4, #args do
       local name = p .. 'I:' .. args[i]
-      local next_hours = call('ZREVRANGEBYSCORE', name, '(' .. hour, '-inf', 'LIMIT', 0, 1)
+      local next_hours = call('ZREVRANGEBYSCORE', name, '(' .. hour, '-inf', 'LIMIT', '0', '1')
       if next_hours[1] then older = max(older, tonumber(next_hours[1])) end
       local key = p .. 'i:' .. args[i] .. ':' .. hour
       if call('EXISTS', key) == 0 then

@@ -279,13 +279,12 @@ static enum job_state state_now(const struct table *table, const struct job_id *
 /* Calls a function as C would, with the member or id of the job, whatever its state is. */
 static void call_verb(const struct table *table, const char *verb, struct job job)
 {
-    char name[64], owner[1 + JOB_MEMBER_SIZE];
+    char name[64], owner[JOB_MEMBER_SIZE];
     struct buf record = {.size_max = 1 << 20};
     redisReply *reply;
 
     snprintf(name, sizeof(name), "%s%s", table->library, verb);
-    owner[0] = 1;
-    make_member(&job, owner + 1);
+    make_member(&job, owner);
     if (strcmp(verb, "finish") == 0 || strcmp(verb, "fail") == 0) {
         assert_int_equal(job_state_from_letter(verb[1] == 'i' ? 'S' : 'F', &job.state), 0);
         assert_int_equal(job_encode(&job, &record), 0);
@@ -297,8 +296,8 @@ static void call_verb(const struct table *table, const char *verb, struct job jo
     } else if (strcmp(verb, "release") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner, sizeof(owner));
     } else if (strcmp(verb, "recover") == 0) {
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner + 1,
-                             (size_t)JOB_MEMBER_SIZE);
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner,
+                             sizeof(owner));
     } else if (strcmp(verb, "claim") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %s %b 15000 10 1 0 m 10", name,
                              "childchi", job.token, (size_t)JOB_TOKEN_SIZE);
