@@ -105,7 +105,8 @@ static int ask(struct bulk *bulk, struct question *question)
     struct client_request request = {.method = "POST",
                                      .path = "/v1/jobs/query",
                                      .content_type = "application/json",
-                                     .body = {body.data, body.size}};
+                                     .body = {body.data, body.size},
+                                     .offline_ms = BULK_OFFLINE_MS};
     int status = client_json(bulk->cli, &request, BULK_OFFLINE_MS, &answer, &doc);
     const struct jval *data = doc ? jval_get(jdoc_root(doc), "data") : NULL;
     if (status == CLI_DONE && jval_type(data) != JTYPE_ARRAY)
@@ -190,7 +191,7 @@ int bulk_collect_hold(struct bulk *bulk)
     hold_ms = hold_ms < HOLD_MIN_MS ? HOLD_MIN_MS : hold_ms > HOLD_MAX_MS ? HOLD_MAX_MS : hold_ms;
     snprintf(path, sizeof(path), "/v1/jobs/%s?wait=%lldms", bulk_item_at(bulk, at)->id,
              (long long)hold_ms);
-    struct client_request request = {.method = "GET", .path = path};
+    struct client_request request = {.method = "GET", .path = path, .offline_ms = BULK_OFFLINE_MS};
     int code =
         client_call_patiently(cli_client(bulk->cli), &request, BULK_OFFLINE_MS, &answer, &why);
     /* A refusal says itself: the next question gets the same and tells. */

@@ -4,7 +4,7 @@
 
 #include "broker/cli/terminal.h"
 
-#define BUCKET_RATIO 1.02
+#define BUCKET_RATIO 1.005
 #define BUCKET_FIRST_S 1e-4
 
 void bulk_stats_add_run(struct bulk_stats *stats, double seconds)

@@ -230,6 +230,7 @@ static int write_some(struct bulk *bulk, struct bulk_item *const *items, unsigne
         requests[fetched] = (struct client_request){.method = "GET",
                                                     .path = paths[fetched],
                                                     .timeout_ms = FETCH_MS,
+                                                    .offline_ms = BULK_OFFLINE_MS,
                                                     .idle_s = FETCH_IDLE_S,
                                                     .on_bytes = on_bytes,
                                                     .on_start = on_start,

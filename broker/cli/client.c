@@ -16,6 +16,7 @@ enum {
     TIMEOUT_MS = 60000,
     CONNECT_MS = 5000,
     PAUSE_MS = 250,
+    OFFLINE_MS = 2000,
     USUAL_PATIENCE_MS = 10000
 };
 
@@ -386,18 +387,21 @@ bool client_is_busy(const struct client_answer *answer)
     return (answer->status == 503 || answer->status == 429) && answer->retry_after_s > 0;
 }
 
-static bool can_repeat(const struct client_exchange *exchange)
+static bool can_repeat(const struct client_exchange *exchange, int64_t elapsed_ms)
 {
+    int64_t offline_ms = exchange->request->offline_ms;
+
     if (exchange->code == 0)
         return client_is_busy(exchange->answer);
-    return exchange->code == ERR_OFFLINE || exchange->code == ERR_UNKNOWN ||
-           exchange->code == ERR_TIMEOUT;
+    if (exchange->code == ERR_OFFLINE)
+        return elapsed_ms < (offline_ms > 0 ? offline_ms : OFFLINE_MS);
+    return exchange->code == ERR_UNKNOWN || exchange->code == ERR_TIMEOUT;
 }
 
 void client_call_many_patiently(struct client *client, struct client_exchange *exchanges,
                                 unsigned count, int64_t patience_ms)
 {
-    int64_t end_ms = clock_mono_ms() + patience_ms;
+    int64_t start_ms = clock_mono_ms();
     struct client_exchange *waiting[CLIENT_CALLS_MAX];
     bool is_final[CLIENT_CALLS_MAX];
 
@@ -409,14 +413,14 @@ void client_call_many_patiently(struct client *client, struct client_exchange *e
         unsigned kept = 0;
         call_many(client, waiting, count, is_final);
         for (unsigned i = 0; i < count; i++) {
-            if (is_final[i] || !can_repeat(waiting[i]))
+            if (is_final[i] || !can_repeat(waiting[i], clock_mono_ms() - start_ms))
                 continue;
             if (waiting[i]->answer->retry_after_s * 1000 > pause_ms)
                 pause_ms = waiting[i]->answer->retry_after_s * 1000;
             waiting[kept++] = waiting[i];
         }
         count = kept;
-        int64_t left_ms = end_ms - clock_mono_ms();
+        int64_t left_ms = start_ms + patience_ms - clock_mono_ms();
         if (count == 0 || left_ms <= 0 ||
             client_pause(client, pause_ms < left_ms ? pause_ms : left_ms))
             return;

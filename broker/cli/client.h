@@ -29,6 +29,7 @@ struct client_request {
     struct slice body;
     const char *const *headers; /* "Name: value", NULL-terminated; NULL: none */
     int64_t timeout_ms;         /* of the whole call; 0 = 60 s */
+    int64_t offline_ms;         /* being patient: so long with a server nobody can reach; 0 = 2 s */
     int64_t idle_s; /* so long without a byte breaks the call; 0: only timeout_ms does */
     /* Streaming: called for pieces of a body with status 200 (takes_all: of every status) instead
      * of collecting it; non-zero ends the call, which counts as done. */

@@ -210,7 +210,7 @@ static int wait_for(struct cli *cli, const char *id, int64_t end_mono_ms, bool i
         int64_t left_ms = end_mono_ms - clock_mono_ms();
         struct jdoc *doc = NULL;
         char rest[32], path[PATH_SIZE];
-        struct client_request request = {.method = "GET", .path = path};
+        struct client_request request = {.method = "GET", .path = path, .offline_ms = AWAY_MS};
         if (left_ms <= 0) {
             status = cli_fail(CLI_TIMEOUT, "%s has not ended in time", id);
             break;
@@ -321,6 +321,7 @@ static int watch_once(struct watch *watch, const char *path)
                                      .path = path,
                                      .headers = headers,
                                      .timeout_ms = 24LL * 3600 * 1000,
+                                     .offline_ms = AWAY_MS,
                                      .idle_s = IDLE_S,
                                      .on_bytes = on_watch_bytes,
                                      .arg = watch};

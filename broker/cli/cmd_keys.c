@@ -1,7 +1,12 @@
 /* keys: edits the keys file of the brokers; they take a change up within 5 seconds. */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "broker/cli/cli.h"
 #include "broker/cli/terminal.h"
@@ -15,7 +20,10 @@ struct keys_run {
     char path[4096];
     struct keys *keys;
     struct key_wish wish;
+    int lock_fd; /* -1: none */
 };
+
+enum { LOCK_MS = 10000 };
 
 static const struct option options[] = {{"keys-file", required_argument, NULL, 'f'},
                                         {"admin", no_argument, NULL, 'a'},
@@ -130,22 +138,42 @@ static int add(struct keys_run *run, const char *tenant)
     return CLI_DONE;
 }
 
+static const char *state_of(const struct key *key)
+{
+    if (key_is_valid(key, clock_wall_ms()))
+        return "valid";
+    return key->is_disabled ? "disabled" : "expired";
+}
+
+/* Names of tenants are plain words: nothing to escape. */
+static void print_key_json(const struct key *key)
+{
+    char expires[32] = "null";
+
+    if (key->expires_at_ms > 0)
+        snprintf(expires, sizeof(expires), "%lld", (long long)(key->expires_at_ms / 1000));
+    printf("{\"id\": \"%s\", \"tenant\": \"%s\", \"role\": \"%s\", \"state\": \"%s\", "
+           "\"weight\": %u, \"jobs_max\": %lld, \"bytes_max\": %lld, "
+           "\"requests_per_second\": %lld, \"created_at\": %lld, \"expires_at\": %s}\n",
+           key->id, key->tenant, key_role_word(key->role), state_of(key), key->weight,
+           (long long)key->limits.jobs_max, (long long)key->limits.bytes_max,
+           (long long)key->limits.requests_per_second, (long long)(key->created_at_ms / 1000),
+           expires);
+}
+
 static int list(struct keys_run *run)
 {
     int status = load(run, true);
 
     for (unsigned i = 0; status == CLI_DONE && i < keys_count(run->keys); i++) {
         const struct key *key = keys_at(run->keys, i);
-        const char *state = key_is_valid(key, clock_wall_ms()) ? "valid"
-                            : key->is_disabled                 ? "disabled"
-                                                               : "expired";
-        if (run->cli->is_json)
-            printf("{\"id\": \"%s\", \"tenant\": \"%s\", \"role\": \"%s\", \"state\": \"%s\", "
-                   "\"weight\": %u}\n",
-                   key->id, key->tenant, key_role_word(key->role), state, key->weight);
-        else
-            printf("%s  %-24s %-6s %-8s weight %u\n", key->id, key->tenant,
-                   key_role_word(key->role), state, key->weight);
+        if (run->cli->is_json) {
+            print_key_json(key);
+            continue;
+        }
+        printf("%s  %-24s %-6s ", key->id, key->tenant, key_role_word(key->role));
+        terminal_state(run->cli, state_of(key), 8);
+        printf(" weight %u\n", key->weight);
     }
     return status;
 }
@@ -162,9 +190,45 @@ static int change(struct keys_run *run, const char *verb, const char *id)
     return code < 0 ? cli_fail(CLI_NOT_FOUND, "%s holds no key %s", run->path, id) : save(run);
 }
 
+/* From reading the file to replacing it nobody else may do the same. The folder is locked: the file
+ * itself is replaced. */
+static int lock_folder(struct keys_run *run)
+{
+    char folder[sizeof(run->path)];
+    const char *slash = strrchr(run->path, '/');
+
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - run->path) + 1 : 1,
+             slash ? run->path : ".");
+    run->lock_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run->lock_fd < 0)
+        return cli_fail(CLI_USAGE, "%s: %s", folder, strerror(errno));
+    for (int64_t end_ms = clock_mono_ms() + LOCK_MS; flock(run->lock_fd, LOCK_EX | LOCK_NB) < 0;) {
+        if (clock_mono_ms() > end_ms)
+            return cli_fail(CLI_FAILED, "%s: somebody else holds its lock", folder);
+        poll(NULL, 0, 20);
+    }
+    return CLI_DONE;
+}
+
+static int run_verb(struct keys_run *run, const char *verb, const char *name)
+{
+    bool is_change =
+        strcmp(verb, "remove") == 0 || strcmp(verb, "disable") == 0 || strcmp(verb, "enable") == 0;
+    int status = CLI_DONE;
+
+    if (strcmp(verb, "ls") == 0 && !name)
+        return list(run);
+    if (!name || (!is_change && strcmp(verb, "add") != 0))
+        return cli_fail(CLI_USAGE, "keys takes: add TENANT, ls, remove ID, disable ID, enable ID");
+    status = lock_folder(run);
+    if (status != CLI_DONE)
+        return status;
+    return is_change ? change(run, verb, name) : add(run, name);
+}
+
 int cli_keys(struct cli *cli, int argc, char **argv)
 {
-    struct keys_run run = {.cli = cli};
+    struct keys_run run = {.cli = cli, .lock_fd = -1};
     int option, status = CLI_DONE;
 
     while (status == CLI_DONE &&
@@ -174,18 +238,12 @@ int cli_keys(struct cli *cli, int argc, char **argv)
         status = find_path(&run);
     if (status != CLI_DONE)
         return status;
-    const char *verb = optind < argc ? argv[optind] : "ls";
-    const char *name = optind + 1 < argc ? argv[optind + 1] : NULL;
-    if (strcmp(verb, "ls") == 0 && !name)
-        status = list(&run);
-    else if (strcmp(verb, "add") == 0 && name)
-        status = add(&run, name);
-    else if (name && (strcmp(verb, "remove") == 0 || strcmp(verb, "disable") == 0 ||
-                      strcmp(verb, "enable") == 0))
-        status = change(&run, verb, name);
-    else
-        status =
-            cli_fail(CLI_USAGE, "keys takes: add TENANT, ls, remove ID, disable ID, enable ID");
+    if (argc - optind > 2)
+        return cli_fail(CLI_USAGE, "keys takes: add TENANT, ls, remove ID, disable ID, enable ID");
+    status = run_verb(&run, optind < argc ? argv[optind] : "ls",
+                      optind + 1 < argc ? argv[optind + 1] : NULL);
     keys_destroy(run.keys);
+    if (run.lock_fd >= 0)
+        close(run.lock_fd);
     return status;
 }

@@ -10,7 +10,7 @@
 #include "common/queue/queue.h"
 #include "common/queue/queue_fleet.h"
 
-enum { READY_MS = 10000, INSPECT_MS = 300000, TICK_MS = 20, NAME_SIZE = 64 };
+enum { READY_MS = 5000, INSPECT_MS = 300000, TICK_MS = 20, NAME_SIZE = 64 };
 
 struct seen_upstream {
     char name[NAME_SIZE];
@@ -120,12 +120,16 @@ static void on_findings(int status, const struct queue_finding *findings, unsign
 
     if (status < 0 && !look->is_closing)
         doctor_say(look->doctor, DOCTOR_PROBLEM, "invariants", "%s", error_text_of(status));
+    bool is_sound = status == 0;
     for (unsigned i = 0; status == 0 && i < count; i++) {
         bool is_bad = findings[i].count > 0;
         doctor_say(look->doctor, is_bad ? DOCTOR_PROBLEM : DOCTOR_OK, findings[i].name, "%lld%s%s",
                    (long long)findings[i].count, is_bad ? ", such as " : "",
                    is_bad ? findings[i].example : "");
+        is_sound = is_sound && !is_bad;
     }
+    if (is_sound)
+        doctor_say(look->doctor, DOCTOR_OK, "invariants", "all hold");
     finish(look);
 }
 
