@@ -246,7 +246,7 @@ int cli_fail(int code, const char *format, ...)
 
     va_start(args, format);
     if (buf_vprintf(&text, format, args) == 0) {
-        fputs("penstock: ", stderr);
+        fputs(isatty(STDERR_FILENO) ? "\r\x1b[Kpenstock: " : "penstock: ", stderr); /* over a bar */
         terminal_put(stderr, text.data ? text.data : "");
         fputc('\n', stderr);
     }

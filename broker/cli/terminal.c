@@ -16,22 +16,21 @@ void progress_start(struct progress *progress, const struct cli *cli, const char
                                   .is_on = cli->has_progress && !cli->is_quiet};
 }
 
-static void draw(const struct progress *progress, int64_t now_ms)
+void progress_format(const struct progress *progress, int64_t now_mono_ms, char out[PROGRESS_SIZE])
 {
-    double seconds = (double)(now_ms - progress->started_mono_ms) / 1000.0;
+    double seconds = (double)(now_mono_ms - progress->started_mono_ms) / 1000.0;
     double rate = seconds > 0 ? (double)progress->done / seconds : 0;
-    char bar[BAR_WIDTH + 1], left[32] = "";
     int64_t full = progress->total > 0 ? progress->done * BAR_WIDTH / progress->total : 0;
+    char bar[BAR_WIDTH + 1], left[32] = "";
 
     for (int i = 0; i < BAR_WIDTH; i++)
         bar[i] = i < full ? '#' : '.';
     bar[BAR_WIDTH] = '\0';
     if (rate > 0 && progress->total > progress->done)
         terminal_duration((double)(progress->total - progress->done) / rate, left);
-    fprintf(stderr, "\r%s [%s] %lld/%lld  failed %lld  %.0f/s  %s%s\x1b[K", progress->label, bar,
-            (long long)progress->done, (long long)progress->total, (long long)progress->failed,
-            rate, left, left[0] ? " left" : "");
-    fflush(stderr);
+    snprintf(out, PROGRESS_SIZE, "%.20s [%s] %lld/%lld  failed %lld  %.0f/s%s%s%s", progress->label,
+             bar, (long long)progress->done, (long long)progress->total,
+             (long long)progress->failed, rate, left[0] ? "  " : "", left, left[0] ? " left" : "");
 }
 
 void progress_update(struct progress *progress, int64_t done, int64_t failed)
@@ -42,8 +41,11 @@ void progress_update(struct progress *progress, int64_t done, int64_t failed)
     progress->failed = failed;
     if (!progress->is_on || now_ms - progress->drawn_mono_ms < DRAW_MS)
         return;
+    char line[PROGRESS_SIZE];
     progress->drawn_mono_ms = now_ms;
-    draw(progress, now_ms);
+    progress_format(progress, now_ms, line);
+    fprintf(stderr, "\r%s\x1b[K", line);
+    fflush(stderr);
 }
 
 void progress_end(struct progress *progress)

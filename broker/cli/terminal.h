@@ -23,6 +23,9 @@ void progress_start(struct progress *progress, const struct cli *cli, const char
                     int64_t total);
 /* Draws at most ten times a second. */
 void progress_update(struct progress *progress, int64_t done, int64_t failed);
+/* The line as it is drawn. Pure. */
+enum { PROGRESS_SIZE = 200 };
+void progress_format(const struct progress *progress, int64_t now_mono_ms, char out[PROGRESS_SIZE]);
 void progress_end(struct progress *progress); /* clears the line */
 
 /* Text from elsewhere: control characters, which could steer the terminal, become '?'. Line ends
