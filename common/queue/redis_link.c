@@ -425,7 +425,9 @@ int redis_link_can_send(const struct redis_link *link)
 {
     if (link->state != LINK_UP)
         return ERR_OFFLINE;
-    if (link->pending_count >= PENDING_MAX || redis_wire_unsent(link->wire) > UNSENT_BYTES_MAX)
+    /* Bytes that were sent and not yet dropped count: they take up the buffer all the same. */
+    if (link->pending_count >= PENDING_MAX ||
+        redis_wire_output(link->wire)->size > UNSENT_BYTES_MAX)
         return ERR_BUSY;
     return 0;
 }

@@ -15,9 +15,10 @@
 
 enum {
     OUTPUT_BYTES_MAX = 128 << 20, /* redis_link refuses long before */
-    CHUNK_BYTES = 256 << 10,      /* handed to the socket at a time */
-    READ_BYTES = 16 << 10,        /* what hiredis reads at a time */
-    READS_PER_TURN = 64,          /* others on the loop want to run too */
+    OUTPUT_KEPT_BYTES = 1 << 20,
+    CHUNK_BYTES = 256 << 10, /* handed to the socket at a time */
+    READ_BYTES = 16 << 10,   /* what hiredis reads at a time */
+    READS_PER_TURN = 64,     /* others on the loop want to run too */
     USER_TIMEOUT_MS = 5000,
 };
 
@@ -55,11 +56,17 @@ static const char *context_error(const struct redis_wire *wire)
     return wire->context->errstr[0] ? wire->context->errstr : "connection lost";
 }
 
+/* Bytes that wait to be sent. */
+static size_t unsent(const struct redis_wire *wire)
+{
+    return wire->output.size - wire->sent + (wire->has_leftover ? 1 : 0);
+}
+
 static void watch(struct redis_wire *wire)
 {
     int wanted = wire->is_connected ? UV_READABLE : UV_WRITABLE;
 
-    if (wire->is_connected && redis_wire_unsent(wire) > 0)
+    if (wire->is_connected && unsent(wire) > 0)
         wanted |= UV_WRITABLE;
     if (wire->is_over || wanted == wire->watched)
         return;
@@ -173,15 +180,12 @@ struct buf *redis_wire_output(struct redis_wire *wire)
     return &wire->output;
 }
 
-size_t redis_wire_unsent(const struct redis_wire *wire)
-{
-    return wire->output.size - wire->sent + (wire->has_leftover ? 1 : 0);
-}
-
 static void sent_some(struct redis_wire *wire, size_t size)
 {
     wire->sent += size;
     if (wire->sent == wire->output.size) {
+        if (wire->output.capacity > OUTPUT_KEPT_BYTES)
+            buf_deinit(&wire->output); /* what a burst took is given back */
         buf_clear(&wire->output);
         wire->sent = 0;
     } else if (wire->sent > wire->output.size / 2) {
@@ -216,7 +220,7 @@ static bool send_encrypted(struct redis_wire *wire)
 {
     int done = 1;
 
-    while (done && redis_wire_unsent(wire) > 0) {
+    while (done && unsent(wire) > 0) {
         size_t left = wire->output.size - wire->sent;
         size_t chunk = left < CHUNK_BYTES ? left : CHUNK_BYTES;
 

@@ -25,10 +25,9 @@ struct redis_wire_events {
 MUST_CHECK int redis_wire_open(struct uv_loop_s *loop, const struct redis_url *url,
                                const char *address, const struct redis_wire_events *events,
                                struct redis_wire **out, struct error_text *why);
-/* Append protocol bytes here, then flush. */
+/* Append protocol bytes here, then flush. Its size is what waits to be sent and what was sent and
+ * not dropped yet. */
 struct buf *redis_wire_output(struct redis_wire *wire);
-/* Bytes that wait to be sent. */
-size_t redis_wire_unsent(const struct redis_wire *wire);
 /* Sends what the socket takes; the rest goes when it is writable. May call on_lost. */
 void redis_wire_flush(struct redis_wire *wire);
 /* No callback comes after the call; memory is freed later, then on_closed runs. */

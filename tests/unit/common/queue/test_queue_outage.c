@@ -432,6 +432,57 @@ static void nobody_there(void **state)
     }
 }
 
+struct flood {
+    int sent, answered, accepted, busy;
+};
+
+static void on_flooded(const struct queue_submit_result *result, void *arg)
+{
+    struct flood *flood = arg;
+
+    flood->answered++;
+    flood->accepted += result->status == 0;
+    flood->busy += result->status == ERR_BUSY;
+    assert_true(result->status == 0 || result->status == ERR_BUSY);
+}
+
+/* More than fits between us and a Redis that now and then stands still: refused, and no harm done.
+ */
+static void a_slow_store_is_not_flooded(void **state)
+{
+    enum { BODY = 1 << 20, ROUNDS = 60, EACH = 40 };
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "broker");
+    struct flood flood = {.sent = 0};
+    char *body = malloc(BODY);
+
+    assert_non_null(body);
+    memset(body, 'x', BODY);
+    for (int round = 0; round < ROUNDS; round++) {
+        kill(rig->redis.pid, SIGSTOP);
+        for (int i = 0; i < EACH; i++) {
+            struct job job = rig_job(queue, "m");
+            struct queue_submission submission = {.job = &job, .weight = 1};
+
+            job.payload = (struct slice){body, BODY};
+            queue_submit(queue, &submission, on_flooded, &flood);
+            flood.sent++;
+            if (i % 8 == 7)
+                rig_run_ms(rig, 1);
+        }
+        kill(rig->redis.pid, SIGCONT);
+        rig_run_ms(rig, 10);
+    }
+    for (int64_t until = clock_mono_ms() + RIG_WAIT_MS;
+         flood.answered < flood.sent && clock_mono_ms() < until;)
+        rig_run_ms(rig, 5);
+    assert_int_equal(flood.answered, flood.sent);
+    assert_true(flood.busy > 0);
+    assert_true(flood.accepted > 0);
+    free(body);
+    rig_close(rig, queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +494,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_stopped_redis_is_noticed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(impostors_do_no_harm, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nobody_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_slow_store_is_not_flooded, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
