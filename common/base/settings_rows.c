@@ -4,7 +4,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 #define TOP(member) offsetof(struct settings, member)
 #define UP(member) offsetof(struct settings_upstream, member)
-#define GIB (INT64_C(1) << 30)
+/* One job and one result each have to fit what the queue may hold back in a process. */
+#define CARRIED_MAX (INT64_C(48) << 20)
 #define MANY (INT64_C(1) << 50) /* more than anybody has, and sums of it do not overflow */
 
 enum { DAY_MS = 86400000, TEN_YEARS_S = 10 * 31536000 };
@@ -27,14 +28,14 @@ const struct settings_row settings_rows[] = {
      "memory|fsync|replica"},
     {"redis.shards", SETTINGS_INT, TOP(redis.shards), 0, "16", 1, 1024, NULL},
     {"broker.processes", SETTINGS_INT, TOP(broker.processes), 0, "1", 1, 256, NULL},
-    {"broker.body_bytes_max", SETTINGS_INT64, TOP(broker.body_bytes_max), 0, "16777216", 1024, GIB,
-     NULL},
+    {"broker.body_bytes_max", SETTINGS_INT64, TOP(broker.body_bytes_max), 0, "16777216", 1024,
+     CARRIED_MAX, NULL},
     {"broker.connections_max", SETTINGS_INT, TOP(broker.connections_max), 0, "20000", 1, 1000000,
      NULL},
     {"worker.processes", SETTINGS_AUTO_INT, TOP(worker.processes), 0, "auto", 1, 1024, NULL},
     {"worker.inflight_max", SETTINGS_INT, TOP(worker.inflight_max), 0, "10000", 1, 1000000, NULL},
     {"worker.response_bytes_max", SETTINGS_INT64, TOP(worker.response_bytes_max), 0, "33554432",
-     1024, GIB, NULL},
+     1024, CARRIED_MAX, NULL},
     {"worker.gpus", SETTINGS_GPUS, TOP(worker.gpus_count), 0, "0", 0, SETTINGS_GPUS_MAX, NULL},
     {"worker.lease_ms", SETTINGS_INT, TOP(worker.lease_ms), 0, "15000", 2000, 600000, NULL},
     {"worker.drain_timeout_ms", SETTINGS_INT, TOP(worker.drain_timeout_ms), 0, "30000", 0, DAY_MS,

@@ -135,7 +135,7 @@ static const char full[] =
     "  url: redis://user:p@ss:w%40rd@h:6380/3\n"
     "  durability: replica\n"
     "  shards: 1\n"
-    "broker: {processes: 4, body_bytes_max: 1073741824, connections_max: 7}\n"
+    "broker: {processes: 4, body_bytes_max: 50331648, connections_max: 7}\n"
     "worker:\n"
     "  processes: 3\n"
     "  inflight_max: 64\n"
@@ -176,7 +176,7 @@ static void assert_is_full(const struct settings *settings)
     assert_string_equal(settings->public_url, "https://q.example.org/penstock");
     assert_int_equal(upstream->requests_per_minute, 500);
     assert_int_equal(settings->redis.durability, DURABILITY_REPLICA);
-    assert_int_equal(settings->broker.body_bytes_max, 1073741824);
+    assert_int_equal(settings->broker.body_bytes_max, 50331648);
     assert_int_equal(settings->worker.processes, 3);
     assert_int_equal(settings->worker.gpus_count, 3);
     assert_int_equal(settings->worker.gpu_ids[2], 7);
@@ -310,9 +310,9 @@ static void test_values_are_refused_with_their_place(void **state)
     assert_refused("worker: {lease_ms: 1999}\n",
                    "p.yaml:1: worker.lease_ms: \"1999\" is not a whole number from 2000 to 600000");
     assert_refused(
-        "broker: {body_bytes_max: 1073741825}\n",
-        "p.yaml:1: broker.body_bytes_max: \"1073741825\" is not a whole number from 1024 to "
-        "1073741824");
+        "broker: {body_bytes_max: 50331649}\n",
+        "p.yaml:1: broker.body_bytes_max: \"50331649\" is not a whole number from 1024 to "
+        "50331648");
     assert_refused("log: {level: loud}\n",
                    "p.yaml:1: log.level: \"loud\" is not one of error|warn|info|debug");
     assert_refused("data_dir: ''\n", "p.yaml:1: data_dir: may not be empty");
