@@ -1,4 +1,4 @@
-/* get, result, wait, watch, cancel, retry, ls: one job, or a list of them. */
+/* get, result, wait, cancel, retry, ls: one job, or a list of them. */
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,30 +6,17 @@
 
 #include "broker/cli/cli.h"
 #include "broker/cli/client.h"
+#include "broker/cli/job_print.h"
 #include "broker/cli/terminal.h"
 #include "common/base/clock.h"
-#include "common/base/sse.h"
 #include "common/base/text.h"
 
 enum {
-    PATH_SIZE = 1024,
     PATIENCE_MS = 10000,
     AWAY_MS = 120000, /* the server may be gone for so long while we wait */
     WAIT_MS = 30000,  /* of one question */
-    IDLE_S = 60,      /* streams beat every 15 s */
-    IDLE_STREAMS_MAX = 20
+    IDLE_S = 60       /* of a result that stops coming */
 };
-
-/* Ids come from people: whatever they are, they stay one path segment. */
-static int job_path(char path[PATH_SIZE], const char *id, const char *rest)
-{
-    char encoded[512];
-
-    if (text_percent_encode(id, strlen(id), encoded, sizeof(encoded)) < 0)
-        return cli_fail(CLI_USAGE, "%.40s… is no job id", id);
-    snprintf(path, PATH_SIZE, "/v1/jobs/%s%s", encoded, rest);
-    return CLI_DONE;
-}
 
 static void print_line(const struct client_answer *answer)
 {
@@ -37,69 +24,23 @@ static void print_line(const struct client_answer *answer)
     putchar('\n');
 }
 
-static void print_job(const struct cli *cli, const struct jval *job)
-{
-    const struct jval *error = jval_get(job, "error");
-    const struct jval *usage = jval_get(job, "usage");
-    char took[32];
-
-    terminal_put_member(job, "id", 0);
-    fputs("  ", stdout);
-    terminal_state(cli, terminal_text(job, "status"), 10);
-    putchar(' ');
-    terminal_put_member(job, "priority", 7);
-    putchar(' ');
-    terminal_put_member(job, "endpoint", 0);
-    putchar(' ');
-    terminal_put_member(job, "model", 0);
-    if (terminal_has(job, "finished_at")) {
-        terminal_duration(terminal_number(job, "finished_at") - terminal_number(job, "created_at"),
-                          took);
-        printf("  %s", took);
-    }
-    if (jval_type(usage) == JTYPE_OBJECT)
-        printf("  %.0f tokens", terminal_number(usage, "total_tokens"));
-    putchar('\n');
-    if (terminal_text(job, "why")[0]) {
-        fputs("    ", stdout);
-        terminal_put_member(job, "why", 0);
-        putchar('\n');
-    }
-    if (jval_type(error) == JTYPE_OBJECT) {
-        fputs("    ", stdout);
-        terminal_put_member(error, "code", 0);
-        fputs(": ", stdout);
-        terminal_put_member(error, "message", 0);
-        putchar('\n');
-    }
-}
-
-static int status_of(const struct jval *job)
-{
-    const char *state = terminal_text(job, "status");
-    bool is_bad = strcmp(state, "failed") == 0 || strcmp(state, "expired") == 0 ||
-                  strcmp(state, "cancelled") == 0;
-
-    return is_bad ? CLI_FAILED : CLI_DONE;
-}
-
 /* One call on one job, and the job it answers with. */
 static int show(struct cli *cli, const char *method, const char *id, const char *rest)
 {
     struct client_answer answer = {0};
     struct jdoc *doc = NULL;
-    char path[PATH_SIZE];
+    char path[CLI_PATH_SIZE];
     struct client_request request = {.method = method, .path = path};
     /* A retry makes a new job each time; the others may be asked again. */
     bool can_repeat = strcmp(rest, "/retry") != 0;
-    int status = job_path(path, id, rest);
+    int status = cli_job_path(path, id, rest);
 
     if (status == CLI_DONE)
         status = client_json(cli, &request, can_repeat ? PATIENCE_MS : 0, &answer, &doc);
     if (status == CLI_DONE && cli->is_json)
         print_line(&answer);
     else if (status == CLI_DONE)
-        print_job(cli, jdoc_root(doc));
+        cli_print_job(cli, jdoc_root(doc));
     jdoc_destroy(doc);
     client_answer_deinit(&answer);
     return status;
@@ -154,7 +95,7 @@ int cli_result(struct cli *cli, int argc, char **argv)
 {
     struct client_answer answer = {0};
     struct error_text why = {{0}};
-    char path[PATH_SIZE], last = '\0';
+    char path[CLI_PATH_SIZE], last = '\0';
     struct client_request request = {.method = "GET",
                                      .path = path,
                                      .timeout_ms = 24LL * 3600 * 1000,
@@ -165,7 +106,7 @@ int cli_result(struct cli *cli, int argc, char **argv)
 
     if (argc != 2)
         return cli_fail(CLI_USAGE, "result needs the id of one job");
-    status = job_path(path, argv[1], "/result");
+    status = cli_job_path(path, argv[1], "/result");
     if (status != CLI_DONE)
         return status;
     int code = client_call_patiently(cli_client(cli), &request, PATIENCE_MS, &answer, &why);
@@ -189,14 +130,14 @@ static void tell_end(const struct cli *cli, const struct client_answer *answer,
 {
     const struct jval *error = jval_get(job, "error");
 
-    if (is_quiet && status_of(job) != CLI_DONE)
+    if (is_quiet && cli_status_of(job) != CLI_DONE)
         cli_fail(CLI_FAILED, "%s is %s: %s (%s)", terminal_text(job, "id"),
                  terminal_text(job, "status"), terminal_text(error, "message"),
                  terminal_text(error, "code"));
     else if (!is_quiet && cli->is_json)
         print_line(answer);
     else if (!is_quiet)
-        print_job(cli, job);
+        cli_print_job(cli, job);
 }
 
 /* Waits for one job until end_mono_ms; prints it once it has ended, or only what went wrong. */
@@ -209,7 +150,7 @@ static int wait_for(struct cli *cli, const char *id, int64_t end_mono_ms, bool i
     while (status == CLI_DONE && !has_ended) {
         int64_t left_ms = end_mono_ms - clock_mono_ms();
         struct jdoc *doc = NULL;
-        char rest[32], path[PATH_SIZE];
+        char rest[32], path[CLI_PATH_SIZE];
         struct client_request request = {.method = "GET", .path = path, .offline_ms = AWAY_MS};
         if (left_ms <= 0) {
             status = cli_fail(CLI_TIMEOUT, "%s has not ended in time", id);
@@ -217,7 +158,7 @@ static int wait_for(struct cli *cli, const char *id, int64_t end_mono_ms, bool i
         }
         snprintf(rest, sizeof(rest), "?wait=%lldms",
                  (long long)(left_ms < WAIT_MS ? left_ms : WAIT_MS));
-        status = job_path(path, id, rest);
+        status = cli_job_path(path, id, rest);
         /* A server that is restarted meanwhile is no reason to stop waiting. */
         if (status == CLI_DONE)
             status =
@@ -225,7 +166,7 @@ static int wait_for(struct cli *cli, const char *id, int64_t end_mono_ms, bool i
         if (status == CLI_DONE && terminal_has(jdoc_root(doc), "finished_at")) {
             has_ended = true;
             tell_end(cli, &answer, jdoc_root(doc), is_quiet);
-            status = status_of(jdoc_root(doc));
+            status = cli_status_of(jdoc_root(doc));
         }
         jdoc_destroy(doc);
     }
@@ -259,106 +200,6 @@ int cli_wait(struct cli *cli, int argc, char **argv)
             worst = status;
     }
     return worst;
-}
-
-/* ---- watch --------------------------------------------------------------------------------------
- */
-
-enum { EVENT_BYTES_MAX = 1 << 20 };
-
-struct watch {
-    struct cli *cli;
-    struct sse_parser parser;
-    char last_id[32];
-    bool is_done;
-    bool has_moved; /* something came over this connection */
-    int status;
-};
-
-static int on_event(const struct sse_event *event, void *arg)
-{
-    struct watch *watch = arg;
-    bool is_job = strcmp(event->name, "job") == 0;
-    struct jdoc *doc = NULL;
-
-    watch->has_moved = true;
-    watch->is_done = strcmp(event->name, "done") == 0;
-    if (strlen(event->id) < sizeof(watch->last_id))
-        snprintf(watch->last_id, sizeof(watch->last_id), "%s", event->id);
-    if (watch->cli->is_json) {
-        printf("%s\n", event->data);
-    } else if (!is_job && !watch->is_done) {
-        terminal_put(stdout, event->name);
-        putchar(' ');
-        terminal_put(stdout, event->data);
-        putchar('\n');
-    }
-    if (is_job && jdoc_parse(event->data, event->data_size, &doc, NULL) == 0) {
-        watch->status = status_of(jdoc_root(doc));
-        if (!watch->cli->is_json)
-            print_job(watch->cli, jdoc_root(doc));
-    }
-    jdoc_destroy(doc);
-    fflush(stdout);
-    return watch->is_done || ferror(stdout);
-}
-
-static int on_watch_bytes(const char *bytes, size_t size, void *arg)
-{
-    struct watch *watch = arg;
-
-    return sse_feed(&watch->parser, bytes, size, on_event, watch);
-}
-
-/* Until the stream ends, for whatever reason. */
-static int watch_once(struct watch *watch, const char *path)
-{
-    struct client_answer answer = {0};
-    struct error_text why = {{0}};
-    char resume[64];
-    const char *headers[] = {watch->last_id[0] ? resume : NULL, NULL};
-    struct client_request request = {.method = "GET",
-                                     .path = path,
-                                     .headers = headers,
-                                     .timeout_ms = 24LL * 3600 * 1000,
-                                     .offline_ms = AWAY_MS,
-                                     .idle_s = IDLE_S,
-                                     .on_bytes = on_watch_bytes,
-                                     .arg = watch};
-    int status = CLI_DONE;
-
-    snprintf(resume, sizeof(resume), "Last-Event-ID: %s", watch->last_id);
-    sse_init(&watch->parser, EVENT_BYTES_MAX, EVENT_BYTES_MAX);
-    watch->has_moved = false;
-    int code = client_call_patiently(cli_client(watch->cli), &request, AWAY_MS, &answer, &why);
-    sse_deinit(&watch->parser);
-    if (code < 0 && !watch->has_moved)
-        status = client_fail(code, &why);
-    else if (code == 0 && answer.status != 200)
-        status = client_refused(&answer);
-    else if (ferror(stdout))
-        status = CLI_FAILED;
-    client_answer_deinit(&answer);
-    return status;
-}
-
-int cli_watch(struct cli *cli, int argc, char **argv)
-{
-    struct watch watch = {.cli = cli};
-    char path[PATH_SIZE];
-    unsigned idle = 0;
-    int status = argc == 2 ? job_path(path, argv[1], "/events")
-                           : cli_fail(CLI_USAGE, "watch needs the id of one job");
-
-    while (status == CLI_DONE && !watch.is_done) {
-        status = watch_once(&watch, path);
-        idle = watch.has_moved ? 0 : idle + 1;
-        if (status == CLI_DONE && !watch.is_done && idle > IDLE_STREAMS_MAX)
-            status = cli_fail(CLI_UNREACHABLE, "the server keeps ending the stream of events");
-        if (status == CLI_DONE && !watch.is_done)
-            client_pause(cli_client(cli), 250);
-    }
-    return status == CLI_DONE ? watch.status : status;
 }
 
 /* ---- ls -----------------------------------------------------------------------------------------
@@ -400,7 +241,7 @@ static void print_jobs(const struct cli *cli, const struct jval *data, int64_t *
     for (size_t i = 0; i < jval_count(data) && *limit > 0; i++, --*limit) {
         struct buf line = {.size_max = 4 << 20};
         if (!cli->is_json)
-            print_job(cli, jval_at(data, i));
+            cli_print_job(cli, jval_at(data, i));
         else if (jval_print(jval_at(data, i), &line) == 0)
             printf("%s\n", line.data);
         buf_deinit(&line);

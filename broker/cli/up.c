@@ -1,13 +1,10 @@
 #include "broker/cli/up.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "broker/cli/client.h"
@@ -147,19 +144,6 @@ static void greet(struct up *up)
 
 /* ---- the command --------------------------------------------------------------------------------
  */
-
-bool cli_is_up(const char *data_dir)
-{
-    char path[4096];
-    int fd = snprintf(path, sizeof(path), "%s/lock", data_dir) < (int)sizeof(path)
-                 ? open(path, O_RDONLY | O_CLOEXEC)
-                 : -1;
-    bool is_held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-
-    if (fd >= 0)
-        close(fd);
-    return is_held;
-}
 
 static int prepare(struct up *up)
 {

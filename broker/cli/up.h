@@ -1,7 +1,7 @@
 /* `penstock up`: Redis, broker, worker pool and, where nothing else is there, the simulator, as
- * children of one process. up.c is the command, up_plan.c decides what runs, up_stack.c starts it,
- * keeps it running and ends it in order, up_upstream.c finds upstreams. Everything that is written
- * lies under the data directory. */
+ * children of one process. up.c is the command, up_dir.c has the data directory, up_plan.c decides
+ * what runs, up_stack.c starts it, keeps it running and ends it in order, up_upstream.c finds
+ * upstreams. Everything that is written lies under the data directory. */
 #ifndef PENSTOCK_CLI_UP_H
 #define PENSTOCK_CLI_UP_H
 
@@ -66,6 +66,14 @@ struct up {
 
 /* Where we listen, as clients on this machine write it. */
 void up_url(const struct up *up, char *out, size_t out_size);
+/* ---- up_dir.c: CLI_DONE or an exit code, having said why */
+/* Made if need be, ours alone while we run; no other Redis has it. */
+MUST_CHECK int up_open_data_dir(struct up *up);
+/* The API key that is printed: the same one at every start. */
+MUST_CHECK int up_find_api_key(struct up *up);
+/* A file only we can read, replaced in one step. */
+MUST_CHECK int up_write_private(const char *path, const char *bytes, size_t size);
+
 /* ---- up_plan.c: CLI_DONE or an exit code, having said why */
 /* The data directory is ours, the keys are there, what shall run is known. */
 MUST_CHECK int up_plan(struct up *up);

@@ -264,6 +264,8 @@ def test_doctor_finds_what_is_wrong(tmp_path):
         stack.redis.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         done = stack.cli("doctor", check=False)
         assert done.returncode == 1 and "noeviction" in done.stdout
+        stack.redis.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        stack.wait_ready()
     bad = tmp_path / "bad.yaml"
     bad.write_text("surprise: 1\n")
     done = penstock("doctor", "--config", bad)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.e2e.test_cli import on_terminal
-from tests.harness.stack import BIN, ROOT, SLOW, Stack, clean_environment, eventually
+from tests.harness.stack import BIN, IS_SANITIZED, ROOT, SLOW, Stack, clean_environment, eventually
 
 EXAMPLES = ROOT / "docs" / "examples"
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -248,6 +248,6 @@ def test_memory_stays_small(stack, tmp_path):
     assert process.wait(120 * SLOW) == 0, process.stderr.read()
     process.stderr.close()
     assert len((tmp_path / "ids").read_text().split()) == 20000
-    assert 0 < peak < 64 * 2**20 * SLOW
+    assert 0 < peak < (600 if IS_SANITIZED else 64) * 2**20  # freed memory stays with the sanitizer for a while
     for text in stack.cli("ls", "--status", "queued", "--limit", "1").stdout.splitlines():
         assert text

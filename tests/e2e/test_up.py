@@ -181,7 +181,8 @@ def test_interrupted_while_it_starts(tmp_path):
             end = time.monotonic() + number * 0.15
             eventually(lambda: time.monotonic() > end, 20, "a moment has passed")
             up.pids = children_of(up.popen.pid)
-            assert up.stop() in (0, 130), up.said()
+            # Killed by it only before anything was started.
+            assert up.stop() in (0, 130, -signal.SIGINT), up.said()
 
 
 def test_what_dies_comes_back_where_it_was(tmp_path):
