@@ -63,9 +63,18 @@ local function prefix_of(code)
   return p
 end
 
+local prefix_by_key, offered_by_prefix = {}, {}
+
 local function prefixes(keys)
   local list = {}
-  for i = 1, #keys do list[i] = sub(keys[i], 1, -3) end
+  for i = 1, #keys do
+    local p = prefix_by_key[keys[i]]
+    if not p then
+      p = sub(keys[i], 1, -3)
+      prefix_by_key[keys[i]], offered_by_prefix[p] = p, p .. 'A'
+    end
+    list[i] = p
+  end
   return list
 end
 

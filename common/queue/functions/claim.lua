@@ -7,6 +7,7 @@
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
 -- size. One call and few strings: this runs for every job.
 local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
+local FEW_ROUTES = 8
 local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
 
 -- Starts the job of a ticket. True when it runs now.
@@ -108,7 +109,7 @@ local function drain_band(c, p, route, number, room)
 end
 
 -- After a drain: the best band that still waits, or nil when nothing does.
-local function settle(p, route)
+local function settle(p, route, was)
   local first = call('ZRANGE', p .. 'R:' .. route, '0', '0')[1]
   if not first then
     retire_route(p, route)
@@ -116,7 +117,7 @@ local function settle(p, route)
     return nil
   end
   local best = byte(first) - 48
-  call('ZADD', p .. 'A', 'XX', best, route)
+  if best ~= was then call('ZADD', p .. 'A', 'XX', best, route) end
   return best
 end
 
@@ -139,26 +140,41 @@ local function take_suspect(c, p, room)
   return false
 end
 
--- What waits in a shard: asked routes into list, the others into hints.
-local function look(p, room, asked, list, hints)
-  local waiting = call('ZRANGE', p .. 'A', '0', '63', 'WITHSCORES')
-  for i = 1, #waiting, 2 do
-    local route, best = waiting[i], tonumber(waiting[i + 1])
-    if room[route] then
-      list[#list + 1] = {p = p, route = route, best = best}
-    else
-      local hint = hints[route]
-      if not hint or best < hint.best then hints[route] = {p = p, best = best} end
+-- Asked routes that wait in a shard, into list. Few are asked for by name; of many, those that wait are listed.
+local function look(p, room, asked, list)
+  if #asked <= FEW_ROUTES then
+    for i, best in ipairs(call('ZMSCORE', offered_by_prefix[p], unpack(asked))) do
+      if best then list[#list + 1] = {p = p, route = asked[i], best = tonumber(best)} end
     end
+    return
+  end
+  local waiting = call('ZRANGE', p .. 'A', '0', '63', 'WITHSCORES')
+  local shown = {}
+  for i = 1, #waiting, 2 do
+    shown[waiting[i]] = true
+    if room[waiting[i]] then list[#list + 1] = {p = p, route = waiting[i], best = tonumber(waiting[i + 1])} end
   end
   if #waiting < 128 then return end
-  -- More routes wait than one look shows: ask for ours by name.
-  local shown = {}
-  for i = 1, #waiting, 2 do shown[waiting[i]] = true end
   for _, route in ipairs(asked) do
     local best = not shown[route] and call('ZSCORE', p .. 'A', route)
     if best then list[#list + 1] = {p = p, route = route, best = tonumber(best)} end
   end
+end
+
+-- Routes that wait and were not asked for: route -> best band and a shard.
+local function find_hints(shards, room)
+  local hints, count = {}, 0
+  for _, p in ipairs(shards) do
+    local waiting = call('ZRANGE', p .. 'A', '0', '31', 'WITHSCORES')
+    for i = 1, #waiting, 2 do
+      local route, best = waiting[i], tonumber(waiting[i + 1])
+      local hint = hints[route]
+      if not hint and not room[route] then count = count + 1 end
+      if not room[route] and (not hint or best < hint.best) then hints[route] = {p = p, best = best} end
+    end
+    if count >= LIMIT_HINT_ROUTES then break end
+  end
+  return hints
 end
 
 local function last_arrival(p, route)
@@ -171,7 +187,7 @@ local function drain_all(c, room, list)
       if c.left <= 0 or c.bytes_left <= 0 or c.stale_left <= 0 then return end
       if one.best == number and room[one.route] > 0 then
         room[one.route] = drain_band(c, one.p, one.route, number, room[one.route])
-        one.best = settle(one.p, one.route)
+        one.best = settle(one.p, one.route, number)
       end
     end
   end
@@ -186,8 +202,10 @@ function verbs.claim(keys, args)
     asked[#asked + 1] = args[i]
   end
   call('ZREM', IDLE, child)
-  local list, hints = {}, {}
-  for _, p in ipairs(prefixes(keys)) do look(p, room, asked, list, hints) end
+  local list, shards = {}, prefixes(keys)
+  if asked[1] then
+    for _, p in ipairs(shards) do look(p, room, asked, list) end
+  end
   if args[5] == '1' and c.left > 0 then
     for _, p in ipairs(call('SMEMBERS', SUSPECT_SHARDS)) do
       if take_suspect(c, p, room) then break end
@@ -206,7 +224,8 @@ function verbs.claim(keys, args)
       if has_idle then stamp = max(stamp, last_arrival(one.p, one.route)) end
     end
   end
-  for route, hint in pairs(hints) do
+  -- Who is full has no use for hints.
+  for route, hint in pairs(c.left > 0 and find_hints(shards, room) or {}) do
     if #named >= 2 * LIMIT_HINT_ROUTES then break end
     named[#named + 1] = route
     named[#named + 1] = tostring(hint.best)

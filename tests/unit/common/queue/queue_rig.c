@@ -318,6 +318,14 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
         job->tenant_name = slice_of("acme");
         job->metadata = job->webhook_url = job->request_id = job->retry_of =
             (struct slice){NULL, 0};
+        for (unsigned n = 0; n < job->attempts_count; n++) {
+            struct job_attempt *attempt = &job->attempts[n];
+
+            attempt->upstream = attempt->error_message = (struct slice){NULL, 0};
+            attempt->error_code = slice_of("copied");
+        }
+        job->content_type = job->upstream = job->worker = (struct slice){NULL, 0};
+        job->error_code = job->error_message = (struct slice){NULL, 0};
         /* Tests send bodies that are constants or checked by size alone. */
         assert_non_null(job->payload.bytes);
         job->payload.bytes = NULL;
