@@ -126,7 +126,8 @@ bool job_state_is_final(enum job_state state);
 bool job_state_may_follow(enum job_state from, enum job_state to);
 /* The one place that writes a job's state. ERR_STATE on an illegal arrow. */
 MUST_CHECK int job_set_state(struct job *job, enum job_state next);
-/* The first state of a job that is not stored yet: scheduled for due_at_ms, or queued when that is 0. */
+/* The first state of a job that is not stored yet: scheduled for due_at_ms, or queued when that is
+ * 0. */
 void job_enter(struct job *job, int64_t due_at_ms);
 
 const char *job_priority_word(enum job_priority priority);

@@ -13,7 +13,7 @@
 
 enum {
     BATCH_BYTES = 4 << 20, /* a flush ends after the job that reaches this */
-    GROUP_SIZE = 43, /* as functions/submit.lua reads it */
+    GROUP_SIZE = 43,       /* as functions/submit.lua reads it */
     GROUP_KEYED_SIZE = GROUP_SIZE + 64,
     LANE_SIZE = 1 + JOB_TENANT_SIZE,
     MINUTE_MS = 60 * 1000,
@@ -91,8 +91,8 @@ static char *put(char *at, uint64_t value, unsigned size)
     return at;
 }
 
-static void note_facts(struct submit *submit, const struct job *job, const struct queue_submission *from,
-                       size_t live_bytes)
+static void note_facts(struct submit *submit, const struct job *job,
+                       const struct queue_submission *from, size_t live_bytes)
 {
     int64_t expires = job->expires_at_ms;
     int64_t last = expires > 0 ? expires : job->created_at_ms + LIMIT_EXPIRES_MAX_MS;
@@ -374,11 +374,13 @@ static bool is_alike(const struct queue *queue, const struct submit *a, const st
            a->pieces == 0 && b->pieces == 0 && a->weight == b->weight && a->hour == b->hour &&
            a->expires_at_ms / MINUTE_MS == b->expires_at_ms / MINUTE_MS &&
            job_id_shard(&a->id) == job_id_shard(&b->id) &&
-           memcmp(a->ticket + 35, b->ticket + 35, LANE_SIZE) == 0 && slice_equal(a->route, b->route);
+           memcmp(a->ticket + 35, b->ticket + 35, LANE_SIZE) == 0 &&
+           slice_equal(a->route, b->route);
 }
 
 /* One group: what its jobs have in common, the route, and ticket and packed id of each. */
-static void send_group(struct redis_link *link, const struct submit *first, unsigned count, unsigned shard_index)
+static void send_group(struct redis_link *link, const struct submit *first, unsigned count,
+                       unsigned shard_index)
 {
     char text[GROUP_KEYED_SIZE];
     char *at = text;

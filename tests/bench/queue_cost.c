@@ -1,9 +1,10 @@
-/* What a job costs Redis, step by step: growth of its main thread's processor time over a number of jobs.
+/* What a job costs Redis, step by step: growth of its main thread's processor time over a number of
+ * jobs.
  *
  *     queue_cost URL [jobs] [body bytes] [submits in a flush] [claims in a call]
  *
- * URL names an empty Redis with nobody else on it. Prints one line a step: microseconds of Redis a job, and the
- * sum. */
+ * URL names an empty Redis with nobody else on it. Prints one line a step: microseconds of Redis a
+ * job, and the sum. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +126,8 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
 static void claim_all(struct cost *cost)
 {
     struct queue_room room = {slice_of("llama-3.1-8b"), cost->room};
-    struct queue_claim_request request = {.rooms = &room, .rooms_count = 1, .count_max = cost->room};
+    struct queue_claim_request request = {
+        .rooms = &room, .rooms_count = 1, .count_max = cost->room};
 
     while (cost->claimed < cost->jobs) {
         cost->is_claiming = true;
@@ -181,7 +183,10 @@ static unsigned argument(int argc, char **argv, int at, unsigned otherwise)
 int main(int argc, char **argv)
 {
     static struct cost cost;
-    struct queue_options options = {.loop = &cost.loop, .shards = 16, .routes_max = 1024, .lease_ms = 600000,
+    struct queue_options options = {.loop = &cost.loop,
+                                    .shards = 16,
+                                    .routes_max = 1024,
+                                    .lease_ms = 600000,
                                     .name = "queue_cost"};
     struct queue_health health = {.is_ready = false};
     struct error_text why;
