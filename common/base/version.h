@@ -7,4 +7,6 @@
 #define PENSTOCK_VERSION "0.1.0"
 #endif
 
+_Static_assert(sizeof(PENSTOCK_VERSION) > 1, "a build has a version");
+
 #endif
