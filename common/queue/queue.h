@@ -119,7 +119,8 @@ void queue_list(struct queue *queue, const struct queue_list_query *query, queue
 
 /* Called for every change of a job that this process holds open or follows: the job as it is now
  * (head, and payload when it was small enough to be carried: job->payload.bytes may be NULL). After
- * a reconnect it is called again for each followed job. Sequence never goes back. */
+ * a reconnect it is called for what changed meanwhile. Sequence never goes back. Of held jobs that
+ * nobody follows only the end is told. */
 typedef void (*queue_change_fn)(const struct job *job, void *arg);
 void queue_on_change(struct queue *queue, queue_change_fn on_change, void *arg);
 /* Registers this process for id and answers with its state now; refreshed until queue_unfollow.
@@ -129,8 +130,8 @@ void queue_on_change(struct queue *queue, queue_change_fn on_change, void *arg);
 void queue_follow(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
 void queue_unfollow(struct queue *queue, const struct job_id *id);
 /* Recorded changes with sequence > after, oldest first, from the job's own history (kept only while
- * followed); is_complete false: history before the first one is gone. Called on_job for each, then
- * once with job NULL. */
+ * followed). Calls on_job for each, then once with job NULL and status 0, or ERR_NOT_FOUND when
+ * changes right after `after` are gone: then start with the job as it is. */
 void queue_history(struct queue *queue, const struct job_id *id, uint32_t after,
                    queue_job_fn on_job, void *arg);
 

@@ -91,7 +91,7 @@ static void hold(struct queue *queue, unsigned which, struct commit *commit, int
 
     if (status == 0 && queue->is_closing)
         status = ERR_OFFLINE;
-    if (status == 0 && queue->commit_bytes + commit_size(commit) > QUEUE_HELD_BYTES_MAX)
+    if (status == 0 && queue->commit_bytes + commit_size(commit) > QUEUE_COMMIT_BYTES_MAX)
         status = ERR_BUSY;
     if (status < 0) {
         queue_op_fail(queue, &commit->op, status);
@@ -216,6 +216,9 @@ static void settle(struct batch *batch, const struct redisReply *codes)
 
         if (batch->gather == &queue->commits[2] && status == 0 && commit->number < soonest)
             soonest = commit->number;
+        /* What cannot even be handed back is left to lapse. */
+        if (batch->gather == &queue->commits[3])
+            queue_lease_drop(queue, &commit->id, commit->claim);
         commit_done(commit, status);
     }
     if (soonest < INT64_MAX && !queue->is_closing)
@@ -357,6 +360,11 @@ void queue_commit_flush(struct queue *queue)
 {
     for (unsigned which = 0; which < 4; which++)
         flush_one(queue, which);
+}
+
+size_t queue_commit_bytes(const struct queue *queue)
+{
+    return queue->commit_bytes;
 }
 
 void queue_commit_close(struct queue *queue)

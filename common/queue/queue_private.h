@@ -16,9 +16,10 @@
 enum {
     QUEUE_SHARDS_MAX = 1024,
     QUEUE_SELF_SIZE = 8,
-    QUEUE_HELD_BYTES_MAX = 64 << 20, /* commits that wait, and submits that are gathered, each */
+    QUEUE_HELD_BYTES_MAX = 64 << 20,    /* one record, and submits that are gathered */
+    QUEUE_COMMIT_BYTES_MAX = 512 << 20, /* commits that are not answered; claims stop long before */
     QUEUE_FOLLOWED_MAX = 200000,
-    QUEUE_LEASES_MAX = 200000,
+    QUEUE_LEASES_MAX = 1 << 20, /* more than worker.inflight_max may be */
     QUEUE_TENANTS_KNOWN = 256,
 };
 

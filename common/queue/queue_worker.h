@@ -39,10 +39,13 @@ typedef void (*queue_done_fn)(int status, void *arg);
 /* running -> succeeded, failed or expired: job carries the final state, times, usage, error,
  * attempts, and payload = the result (stored in pieces when large). finish is for succeeded, fail
  * for failed and expired. Batched per shard. While Redis is away these wait inside (bounded:
- * ERR_BUSY beyond 64 MiB) and are sent again with the same token: a commit that was already applied
- * answers 0. */
+ * ERR_BUSY beyond 512 MiB) and are sent again with the same token: a commit that was already
+ * applied answers 0. */
 void queue_finish(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
 void queue_fail(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
+/* Bytes of commits that are not answered yet: who goes on claiming while they pile up will see
+ * results refused. */
+size_t queue_commit_bytes(const struct queue *queue);
 /* running -> scheduled at due_at_ms; attempt counts; this attempt is added to the job's list. */
 void queue_retry(struct queue *queue, const struct job *job, const struct job_attempt *attempt,
                  int64_t due_at_ms, queue_done_fn on_done, void *arg);
@@ -58,8 +61,9 @@ void queue_on_lost(struct queue *queue, queue_lost_fn on_lost, void *arg);
 /* Boot-clock ms since the last successful renewal round (or claim); for self-fencing. */
 int64_t queue_lease_age_ms(const struct queue *queue);
 
-/* wake: jobs may be waiting; cancel: this job was cancelled, abort it (already recorded); control:
- * pauses changed. */
+/* wake: jobs may be waiting; claim, if need be without rooms: the claim hands the wake on to the
+ * next idle child when this one cannot serve. cancel: this job was cancelled, abort it (already
+ * recorded); control: pauses changed. After a reconnect wake comes, too. */
 struct queue_worker_events {
     void (*on_wake)(void *arg);
     void (*on_cancel)(const struct job_id *id, unsigned claim, void *arg);

@@ -20,7 +20,9 @@ struct redis_url {
 
 /* redis://[[user]:password@]host[:port][/database], rediss:// likewise, and
  * unix://[[user]:password@]/path/to.sock[?db=N]. User and password are percent-decoded. ERR_INVALID
- * with the reason (never the password) in why, also for forms this build cannot connect to. */
+ * with the reason (never the password) in why, also for forms this build cannot connect to.
+ * rediss:// checks the server's certificate against /etc/ssl/certs; hiredis does not compare names.
+ */
 MUST_CHECK int redis_url_parse(const char *text, struct redis_url *out, struct error_text *why);
 
 #endif

@@ -60,8 +60,22 @@ function verbs.recover(keys, args)
   return count
 end
 
+-- What one call of sweep does, over all shards, is bounded by result.left; who has more to do is called again.
+
+-- Members of a sorted set that are due, as many as there is work left for.
+local function take_due(key, now, result)
+  if result.left <= 0 then
+    result.has_more = true
+    return {}
+  end
+  local due = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', '0', result.left)
+  result.left = result.left - #due
+  if result.left == 0 then result.has_more = true end
+  return due
+end
+
 local function promote(p, raw, sums, result)
-  for _, ticket in ipairs(call('ZRANGEBYSCORE', p .. 'D', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)) do
+  for _, ticket in ipairs(take_due(p .. 'D', raw, result)) do
     local id = sub(ticket, 2, 35)
     local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
     local is_ours = #h < HEADER or byte(h, 2) == 1
@@ -87,18 +101,18 @@ local function promote(p, raw, sums, result)
 end
 
 -- Moves the ids of minutes that come near from their lists into the sorted set; jobs that ended long ago are
--- dropped here. Answers whether there is more to do.
-local function near_deadlines(p, raw)
+-- dropped here.
+local function near_deadlines(p, raw, result)
   local pointer, last = tonumber(call('GET', p .. 'yp')), floor(raw / 60000) + 1
-  if not pointer then return false end
-  local from, left = pointer, LIMIT_SWEEP
-  for _ = 1, 500 do
-    if pointer > last or left <= 0 then break end
-    local ids = call('LPOP', p .. 'y:' .. pointer, left)
+  if not pointer then return end
+  local from = pointer
+  for _ = 1, 100 do
+    if pointer > last or result.left <= 0 then break end
+    local ids = call('LPOP', p .. 'y:' .. pointer, result.left)
     if not ids then
       pointer = pointer + 1
     else
-      left = left - #ids
+      result.left = result.left - #ids
       for _, id in ipairs(ids) do
         local h = call('GETRANGE', p .. 'j:' .. id, '0', HEADER_LAST)
         if #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
@@ -108,13 +122,12 @@ local function near_deadlines(p, raw)
     end
   end
   if pointer ~= from then call('SET', p .. 'yp', pointer) end
-  return pointer <= last
+  if pointer <= last then result.has_more = true end
 end
 
 -- queued and scheduled jobs past their deadline. Running ones are their worker's, or recovery's.
 local function expire(p, raw, sums, result)
-  local due = call('ZRANGEBYSCORE', p .. 'Y', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)
-  for _, id in ipairs(due) do
+  for _, id in ipairs(take_due(p .. 'Y', raw, result)) do
     local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
     call('ZREM', p .. 'Y', id)
     if is_record(h) then
@@ -126,33 +139,32 @@ local function expire(p, raw, sums, result)
       end
     end
   end
-  return #due == LIMIT_SWEEP
 end
 
 -- sweep: ARGV[1] is how old, in ms, somebody's last sweep must be, else only the clocks tick. Answers Redis' time, counts
 -- of recovered, promoted and expired jobs, ms until the next due job (-1: none), more to do 0/1.
 function verbs.sweep(keys, args)
   local raw, sums, gap = now_ms(), {}, tonumber(args[1])
-  local result = {recovered = 0, promoted = 0, expired = 0, due = 1e12}
-  local shard, has_more = prefixes(keys), false
+  local result = {recovered = 0, promoted = 0, expired = 0, due = 1e12, left = LIMIT_SWEEP, has_more = false}
+  local shard = prefixes(keys)
   local last = tonumber(call('GET', LAST_SWEEP) or 0)
   local is_full = raw - last >= gap or raw < last
   if is_full then call('SET', LAST_SWEEP, raw) end
-  for _, p in ipairs(shard) do
+  for n = 1, #shard do
+    -- Another shard is the first each time, so that none waits for ever behind a busy one.
+    local p = shard[(raw + n) % #shard + 1]
     local logical = logical_ms(p, raw)
     if is_full then
-      local lapsed = call('ZRANGEBYSCORE', p .. 'L', '-inf', logical, 'LIMIT', '0', LIMIT_SWEEP)
-      for _, member in ipairs(lapsed) do
+      for _, member in ipairs(take_due(p .. 'L', logical, result)) do
         if recover_one(p, member, raw, sums) then result.recovered = result.recovered + 1 end
       end
       promote(p, raw, sums, result)
-      has_more = near_deadlines(p, raw) or has_more
-      has_more = expire(p, raw, sums, result) or has_more
-      has_more = has_more or #lapsed == LIMIT_SWEEP
+      near_deadlines(p, raw, result)
+      expire(p, raw, sums, result)
     end
   end
   write_sums(sums)
   if result.recovered + result.promoted > 0 then wake(nil) end
   return {raw, result.recovered, result.promoted, result.expired, result.due < 1e12 and result.due or -1,
-          (has_more or result.due == 0) and 1 or 0}
+          result.has_more and 1 or 0}
 end
