@@ -29,7 +29,8 @@ trap finish EXIT INT TERM
 flags=(--data-dir "$data" --port 0 --json)
 [[ ${DEMO_UPSTREAM:-} == auto ]] || flags+=(--simulate --sim-delay-ms 3000)
 
-coproc UP { exec env PENSTOCK_LISTEN_METRICS=127.0.0.1:0 "$bin/penstock" up "${flags[@]}"; }
+echo "starting Redis, broker, workers$([[ ${DEMO_UPSTREAM:-} == auto ]] || echo " and the simulator (3 s a call)")"
+coproc UP { exec "$bin/penstock" up "${flags[@]}"; }
 up_pid=$UP_PID
 read -r -t 60 line <&"${UP[0]}" || { echo "demo: the stack did not start" >&2; exit 1; }
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" <<<"$line"; }
@@ -40,7 +41,9 @@ mkdir -p "$results"
 run() { # name, what it is, model
     echo
     echo "== $2"
-    sed "s/\"model\": \"sim-model\"/\"model\": \"$3\"/" "$examples/$1.jsonl" >"$data/$1.jsonl"
+    local text old='"model": "sim-model"' new="\"model\": \"$3\""
+    text=$(<"$examples/$1.jsonl")
+    printf '%s\n' "${text//"$old"/"$new"}" >"$data/$1.jsonl"
     "$bin/penstock" bulk "$data/$1.jsonl" --ordered -o "$results/$1.results.jsonl"
     echo "results: $results/$1.results.jsonl"
 }
@@ -49,3 +52,4 @@ model=$(field model)
 run generation "15 generation jobs" "${DEMO_MODEL:-$model}"
 run embedding "100 embedding jobs" "${DEMO_EMBEDDING_MODEL:-$model}"
 echo
+echo "stopping"
