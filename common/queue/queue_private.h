@@ -185,27 +185,4 @@ void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed
 void queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim);
 void queue_member_make(const struct job *job, char out[JOB_MEMBER_SIZE]);
 
-/* ---- queue_load.c ------------------------------------------------------------------- */
-
-/* Completes a record into a job: checks it, reads attempts and pieces where they stand apart.
- * on_loaded runs once, at once when nothing is missing; job is borrowed from load, which the caller
- * frees. */
-struct queue_load {
-    struct queue *queue;
-    struct job_id id;
-    struct buf record;
-    struct buf attempts;
-    struct buf payload;
-    struct job job;
-    struct error_text why;
-    unsigned waiting;
-    int status;
-    bool wants_payload;
-    void (*on_loaded)(struct queue_load *load);
-    void *arg;
-};
-/* bytes: from the beginning of the record. */
-void queue_load_start(struct queue_load *load, const char *bytes, size_t size);
-void queue_load_deinit(struct queue_load *load);
-
 #endif

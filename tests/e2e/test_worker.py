@@ -98,6 +98,16 @@ def test_response_limit():
         assert done["status"] == "failed" and done["error"]["code"] == "upstream_too_large"
 
 
+def test_a_burst_of_large_results_is_paid_once():
+    """More bytes than wait for Redis at any other time, all at once: they are stored, not thrown away and asked for anew."""
+    with Stack() as stack:
+        api = stack.api()
+        jobs = [api.submit(chat(user=f"sim:delay_ms=1500,body_bytes=2000000,nonce=b{i}"))["id"] for i in range(60)]
+        eventually(lambda: stack.sim.stats()["in_flight"] == 60, 10, "all run at once")
+        assert {api.finish(job)["status"] for job in jobs} == {"succeeded"}
+        assert stack.sim.stats()["requests"] == 60
+
+
 def test_drain_finishes_or_hands_back():
     with Stack(config={"worker": {"drain_timeout_ms": 1500}}) as stack:
         api = stack.api()

@@ -5,6 +5,10 @@
 #include "common/base/metrics.h"
 #include "worker/run/runner.h"
 
+/* Results that the queue has not stored yet; beyond, what runs is finished before more is claimed.
+ */
+enum { COMMIT_BYTES_MAX = 64 << 20 };
+
 void claim_init(struct runner *runner)
 {
     runner->claimer = (struct claimer){0};
@@ -77,6 +81,7 @@ static bool may_claim(const struct runner *runner)
     return claimer->has_change && (claimer->may_wait || route_list_has_hot(&claimer->routes)) &&
            !claimer->is_asking && !runner->is_draining && !runner->held_first &&
            runner->table.count < runner->table.count_max &&
+           queue_commit_bytes(runner->queue) < COMMIT_BYTES_MAX &&
            clock_mono_ms() >= claimer->paused_until_mono_ms && !runner_is_fenced(runner);
 }
 

@@ -17,6 +17,11 @@ int64_t queue_lease_age_ms(const struct queue *queue)
     return queue->lease_age_ms;
 }
 
+size_t queue_commit_bytes(const struct queue *queue)
+{
+    return queue->commit_bytes;
+}
+
 const char *queue_self_id(const struct queue *queue)
 {
     (void)queue;

@@ -27,6 +27,7 @@ struct fake_commit {
 struct queue {
     int64_t now_ms;
     int64_t lease_age_ms;
+    size_t commit_bytes;
     bool is_asked;                      /* a claim waits for its answer */
     struct queue_claim_request request; /* the last one; rooms point to the copy below */
     struct queue_room rooms[LIMIT_CLAIM_ROUTES];

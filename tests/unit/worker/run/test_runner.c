@@ -179,6 +179,20 @@ static void test_claims_are_bounded_by_free_attempts(void **state)
     close_bench(bench);
 }
 
+static void test_claims_wait_for_results_to_be_stored(void **state)
+{
+    (void)state;
+    struct bench *bench = open_bench(ONE, 100);
+
+    bench->queue.commit_bytes = 200u << 20;
+    runner_turn(&bench->runner);
+    assert_int_equal(bench->queue.claims_count, 0);
+    bench->queue.commit_bytes = 1u << 20;
+    runner_turn(&bench->runner);
+    assert_int_equal(bench->queue.claims_count, 1);
+    close_bench(bench);
+}
+
 static void test_hints_are_followed(void **state)
 {
     (void)state;
@@ -633,6 +647,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_claims_follow_the_room),
         cmocka_unit_test(test_claims_are_bounded_by_free_attempts),
+        cmocka_unit_test(test_claims_wait_for_results_to_be_stored),
         cmocka_unit_test(test_hints_are_followed),
         cmocka_unit_test(test_suspects_run_alone),
         cmocka_unit_test(test_failed_claim_pauses),
