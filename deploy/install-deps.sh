@@ -49,6 +49,7 @@ if ((test || bench)); then
 fi
 if ((test)); then
     packages+=(libcmocka-dev)
+    need_program groff groff-base # for the test of the manual pages
     command -v clang-format-14 >/dev/null || need_program clang-format 'clang-format-14|clang-format'
     # The tests of the JavaScript SDK bring a newer Node of their own; to fetch it, any npm from 18 on will do.
     if ! command -v npm >/dev/null; then

@@ -346,8 +346,7 @@ def test_man_page_knows_every_key():
 
 @pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs/man").glob("*.[1-8]")))
 def test_man_pages_have_no_warnings(page):
-    done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", str(ROOT / "docs/man" / page)],
-                          capture_output=True, text=True, check=False, timeout=60,
-                          env={**os.environ, "MANWIDTH": "100", "MANROFFSEQ": ""})
+    done = subprocess.run(["groff", "-ww", "-mdoc", "-Tascii", "-P-c", str(ROOT / "docs/man" / page)], capture_output=True,
+                          text=True, check=False, timeout=60)
     assert done.returncode == 0 and done.stderr == "" and len(done.stdout) > 1000
-    assert pathlib.Path(page).stem.split(".")[0].lower() in done.stdout.lower()
+    assert pathlib.Path(page).stem in re.sub(".\x08", "", done.stdout)
