@@ -21,7 +21,7 @@ status=$?
 
 check_one() {
     # The flags were put together by the Makefile for a shell to split.
-    if ! printf '#include "%s"\n' "$1" | eval "$CC $LINT_CFLAGS -Werror -fsyntax-only -x c -" 2>&1; then
+    if ! printf '#include "%s"\nextern int header_stands_alone;\n' "$1" | eval "$CC $LINT_CFLAGS -Werror -fsyntax-only -x c -" 2>&1; then
         echo "$1: does not compile alone"
         return 1
     fi
