@@ -218,7 +218,10 @@ void context_answer_json(struct context *context)
                           .content_type = "application/json",
                           .body = {.bytes = out->data, .size = out->size}};
 
-    context_answer(context, &reply);
+    if (context->request && !http_request_has_room(context->request, out->size))
+        context_fail_crowded(context);
+    else
+        context_answer(context, &reply);
 }
 
 void context_stream(struct context *context, struct reply *reply)
@@ -280,6 +283,12 @@ void context_fail(struct context *context, enum problem_kind kind, const char *p
     va_end(args);
     problem_set(&problem, kind, param, "%s", text);
     context_refuse(context, &problem);
+}
+
+void context_fail_crowded(struct context *context)
+{
+    context_fail(context, PROBLEM_OVERLOADED, NULL,
+                 "Too many large answers are on their way to slow clients.");
 }
 
 /* What only reads has no effect that could be unknown. */

@@ -117,6 +117,8 @@ void context_refuse(struct context *context, const struct problem *problem);
 PRINTF_LIKE(4, 5)
 void context_fail(struct context *context, enum problem_kind kind, const char *param,
                   const char *detail, ...);
+/* There is no http_request_has_room for the answer. */
+void context_fail_crowded(struct context *context);
 /* context_refuse of what a queue status means. */
 void context_fail_status(struct context *context, int status);
 /* Empties api->out for a new answer. */

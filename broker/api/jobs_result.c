@@ -70,6 +70,8 @@ static void answer_result(struct context *context, const struct job *job)
     else if (is_gone(context, job))
         context_fail(context, PROBLEM_RESULT_GONE, NULL,
                      "The result of this job has been deleted.");
+    else if (!http_request_has_room(context->request, job->payload.size))
+        context_fail_crowded(context);
     else if (job->state == JOB_SUCCEEDED)
         answer_upstream(context, job, 200);
     else if (job->state == JOB_FAILED && is_error_status(job->http_status) && has_body)

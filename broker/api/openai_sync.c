@@ -122,6 +122,8 @@ static void answer_end(struct context *context, const struct job *job)
     if ((job->flags & JOB_FLAG_FORGOTTEN) != 0 || queue_now_ms(context->api->queue) >= gone_ms)
         context_fail(context, PROBLEM_RESULT_GONE, NULL,
                      "The result of this job has been deleted.");
+    else if (context->request && !http_request_has_room(context->request, job->payload.size))
+        context_fail_crowded(context);
     else if (job->state == JOB_SUCCEEDED)
         answer_success(context, job);
     else

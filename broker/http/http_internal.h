@@ -23,6 +23,7 @@ enum {
     HTTP_POOL_BYTES = 20 * 1024,      /* of libmicrohttpd per connection: both heads */
     HTTP_DISCARD_BYTES = 64 * 1024,   /* of a body nobody wants, before we cut */
     HTTP_STREAM_BYTES = 256 * 1024,   /* of a stream waiting for a slow reader */
+    HTTP_REPLY_BYTES = 64 * 1024,     /* of an answer that does not count */
     HTTP_BODY_STEP_BYTES = 64 * 1024, /* first piece of memory of a large body */
     HTTP_BODY_KEEP_BYTES = 16 * 1024, /* memory a pooled request keeps */
     HTTP_REQUESTS_PER_CONNECTION = 1000,
@@ -105,6 +106,7 @@ struct http_request {
     int64_t body_taken;   /* bytes received since body_mono_ms */
     int64_t body_mono_ms; /* the client has been sending since: pauses of ours do not count */
     int64_t budget;       /* of server->body_bytes taken by us */
+    int64_t reply_budget; /* of server->reply_bytes */
     int64_t started_mono_ms;
     int64_t started_mono_ns;
     int64_t deadline_mono_ms; /* of body, linger or sending */
@@ -152,6 +154,7 @@ struct http_server {
     unsigned held_count;
     struct http_peers *peers; /* NULL: no limit per address */
     int64_t body_bytes;       /* of options.body_bytes_budget */
+    int64_t reply_bytes;      /* of large answers on their way, likewise */
     int64_t stop_idle_mono_ms;
     int64_t stop_cut_mono_ms;
     void (*on_stopped)(void *arg);

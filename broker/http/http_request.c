@@ -38,6 +38,7 @@ static void release(struct http_request *request)
         buf_clear(&kept[i]);
     }
     server->body_bytes -= request->budget;
+    server->reply_bytes -= request->reply_budget;
     if (server->free_requests_count >= HTTP_POOLED_MAX) {
         for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
             buf_deinit(&kept[i]);

@@ -135,6 +135,10 @@ static struct MHD_Response *make_response(struct http_request *request,
     request->reply.size_max = SIZE_MAX / 4;
     if (buf_append(&request->reply, reply->body.bytes, reply->body.size) != 0)
         return NULL;
+    if (reply->body.size > HTTP_REPLY_BYTES) {
+        request->reply_budget = (int64_t)reply->body.size;
+        request->server->reply_bytes += request->reply_budget;
+    }
     return MHD_create_response_from_buffer(request->reply.size, request->reply.data,
                                            MHD_RESPMEM_PERSISTENT);
 }
@@ -190,6 +194,14 @@ static void offer(struct http_request *request, struct MHD_Response *response, i
             http_connection_cut(connection);
         http_connection_resume(connection);
     }
+}
+
+bool http_request_has_room(const struct http_request *request, size_t size)
+{
+    const struct http_server *server = request->server;
+
+    return size <= HTTP_REPLY_BYTES || server->reply_bytes == 0 ||
+           server->reply_bytes + (int64_t)size <= server->options.body_bytes_budget;
 }
 
 void http_respond(struct http_request *request, const struct http_reply *reply)

@@ -49,7 +49,8 @@ struct http_server_options {
     int listen_fd; /* bound, listening, non-blocking; shared by processes; not closed by us */
     unsigned connections_max;
     unsigned per_address_max;  /* connections of one peer address, 0 = no limit */
-    int64_t body_bytes_budget; /* all bodies in progress together; beyond: HTTP_OUT_OF_BUDGET */
+    int64_t body_bytes_budget; /* all bodies in progress together; beyond: HTTP_OUT_OF_BUDGET. And
+                                  all large answers: see http_request_has_room */
     bool is_counted;           /* requests, errors and seconds go into the metrics table */
     struct http_handler handler;
 };
@@ -112,6 +113,9 @@ struct http_reply {
     void (*body_free)(void *bytes); /* taken: called with body.bytes once sent */
     bool must_close;
 };
+/* Whether there is room to answer with a body of this size, which stays in memory until its client
+ * has taken it. False for large ones only (over 64 KiB) and while others take up the budget. */
+bool http_request_has_room(const struct http_request *request, size_t size);
 /* Answers. A second answer to one request is a broken invariant. */
 void http_respond(struct http_request *request, const struct http_reply *reply);
 /* Starts a chunked answer of unknown length; then write and end. Not before on_complete. */

@@ -381,20 +381,52 @@ static void test_client_leaves_in_a_body(void **state)
     assert_int_equal(web.complete_count, 0);
 }
 
+/* Answers that nobody takes are counted until their clients are gone. */
+static void test_room_for_answers(void **state)
+{
+    enum { SIZE = 8 << 20 };
+    const struct http_server_options options = {.body_bytes_budget = SIZE + SIZE / 2};
+    struct http_reply reply = {.status = 200};
+    struct web web;
+    int fds[2];
+    char *bytes = calloc(1, SIZE);
+    (void)state;
+
+    assert_non_null(bytes);
+    reply.body = (struct slice){bytes, SIZE};
+    web_start(&web, &options);
+    web.is_holding = true;
+    for (unsigned i = 0; i < 2; i++) {
+        fds[i] = web_connect(&web);
+        web_send(fds[i], "GET / HTTP/1.1\r\n" HOST "\r\n");
+        web_wait(&web, &web.held_count, i + 1);
+    }
+    assert_true(http_request_has_room(web.held[0], SIZE));
+    http_respond(web.held[0], &reply);
+    for (int i = 0; i < 20; i++)
+        web_turn(&web);
+    assert_false(http_request_has_room(web.held[1], SIZE));
+    assert_true(http_request_has_room(web.held[1], 1000));
+    (void)close(fds[0]);
+    web_wait(&web, &web.gone_count, 1);
+    assert_true(http_request_has_room(web.held[1], 100 * (size_t)SIZE)); /* one always fits */
+    http_respond(web.held[1], &(struct http_reply){.status = 204});
+    (void)close(fds[1]);
+    web_wait_connections(&web, 0);
+    assert_int_equal(web.server->reply_bytes, 0);
+    free(bytes);
+    web_stop(&web);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_declared_too_large),
-        cmocka_unit_test(test_chunked_too_large),
-        cmocka_unit_test(test_expectation),
-        cmocka_unit_test(test_early_answer),
-        cmocka_unit_test(test_unwanted_body),
-        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_large_body_is_whole),
-        cmocka_unit_test(test_streams_and_pauses),
-        cmocka_unit_test(test_answer_in_a_stream),
-        cmocka_unit_test(test_slow_body),
-        cmocka_unit_test(test_client_leaves_in_a_body),
+        cmocka_unit_test(test_declared_too_large), cmocka_unit_test(test_chunked_too_large),
+        cmocka_unit_test(test_expectation),        cmocka_unit_test(test_early_answer),
+        cmocka_unit_test(test_unwanted_body),      cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_room_for_answers),   cmocka_unit_test(test_large_body_is_whole),
+        cmocka_unit_test(test_streams_and_pauses), cmocka_unit_test(test_answer_in_a_stream),
+        cmocka_unit_test(test_slow_body),          cmocka_unit_test(test_client_leaves_in_a_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
