@@ -10,6 +10,7 @@
 #include "common/base/digest.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
+#include "common/queue/queue_load.h"
 
 struct claim {
     struct queue_op op; /* of the call */

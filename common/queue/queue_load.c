@@ -1,10 +1,12 @@
 /* Completes a record into a job: attempts of live jobs and payloads in pieces stand apart. */
-#include "common/queue/queue_private.h"
+#include "common/queue/queue_load.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include <hiredis/hiredis.h>
+
+#include "common/queue/queue_private.h"
 
 enum { PAYLOAD_BYTES_MAX = 256 << 20, ATTEMPTS_BYTES_MAX = 1 << 20 };
 

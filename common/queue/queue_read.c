@@ -5,6 +5,8 @@
 
 #include <hiredis/hiredis.h>
 
+#include "common/queue/queue_load.h"
+
 struct get {
     struct queue_op op;
     struct job_id id;

@@ -187,8 +187,9 @@ static const char *judge(struct queue *queue, char detail[256])
                  sync.bytes);
         return "redis_not_durable";
     }
-    if (queue->durability == DURABILITY_REPLICA && info_number(store, "connected_slaves") == 0) {
-        snprintf(detail, 256, "no replica is connected, durability asks for one");
+    /* A replica that is still being sent the data acknowledges nothing. */
+    if (queue->durability == DURABILITY_REPLICA && !strstr(store->info.data, "state=online")) {
+        snprintf(detail, 256, "no replica is online, durability asks for one");
         return "redis_not_durable";
     }
     return NULL;
