@@ -2,6 +2,8 @@
  * one. */
 #include "queue_rig.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -284,6 +286,47 @@ static void unfit_with_a_reason_and_fit_again(void **state)
     rig_close(rig, queue);
 }
 
+static int free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static void a_replica_must_have_it(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_redis replica = {.pid = 0};
+    char port[16];
+    const char *const following[] = {"--replicaof", "127.0.0.1", port, NULL};
+    struct queue *queue;
+
+    snprintf(port, sizeof(port), "%d", free_port());
+    rig_ask(&rig->redis, "CONFIG SET port %s", port);
+    rig_redis_start(&replica, following);
+    rig->options.durability = DURABILITY_REPLICA;
+    queue = rig_queue(rig, "test");
+    struct job job = rig_job(queue, "m");
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    /* It is written here, but nobody else has it: that is no promise kept. */
+    assert_int_equal(kill(replica.pid, SIGSTOP), 0);
+    struct job lonely = rig_job(queue, "m");
+    assert_int_equal(rig_submit(rig, queue, &lonely).status, ERR_UNKNOWN);
+    assert_int_equal(rig_get(rig, queue, &lonely.id, NULL), 0);
+    assert_int_equal(kill(replica.pid, SIGCONT), 0);
+    job = rig_job(queue, "m");
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    rig_redis_stop(&replica);
+    wait_reason(rig, queue, "redis_not_durable");
+    rig_close(rig, queue);
+}
+
 static void another_store_is_noticed(void **state)
 {
     struct rig *rig = *state;
@@ -490,6 +533,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(killed_in_the_middle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_full_store_drains, set_up, tear_down),
         cmocka_unit_test_setup_teardown(unfit_with_a_reason_and_fit_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_must_have_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_store_is_noticed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stopped_redis_is_noticed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(impostors_do_no_harm, set_up, tear_down),
