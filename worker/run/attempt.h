@@ -50,6 +50,7 @@ struct attempt {
     struct upstream_call *transfer;  /* while calling */
     struct provider_call call;
     size_t held_bytes; /* while held */
+    size_t body_bytes; /* of the request, counted by the table */
     char *first_error; /* words of the first try when there was a second within this claim */
     char *memory;      /* behind job's slices */
     struct job job;

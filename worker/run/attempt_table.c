@@ -133,6 +133,8 @@ struct attempt *attempt_table_add(struct attempt_table *table, const struct job 
     attempt->next = NULL;
     attempt_set_state(attempt, ATTEMPT_NEW);
     attempt->is_suspect = (job->flags & JOB_FLAG_SUSPECT) != 0;
+    attempt->body_bytes = job->payload.size;
+    table->body_bytes += attempt->body_bytes;
     table->count++;
     place_add(table, attempt);
     tickets_write(&table->tickets, attempt->slot, job);
@@ -157,8 +159,10 @@ void attempt_table_remove(struct attempt_table *table, struct attempt *attempt)
 {
     CHECK(attempt->state != ATTEMPT_FREE);
     CHECK(table->count > 0);
+    CHECK(table->body_bytes >= attempt->body_bytes);
     unsigned slot = attempt->slot;
 
+    table->body_bytes -= attempt->body_bytes;
     tickets_clear(&table->tickets, slot);
     place_remove(table, attempt);
     free(attempt->memory);

@@ -14,6 +14,7 @@ enum { ATTEMPT_CHUNK = 64 };
 struct attempt_table {
     unsigned count_max;
     unsigned count;
+    size_t body_bytes;       /* of the jobs' requests */
     struct attempt **chunks; /* ATTEMPT_CHUNK attempts each, made when first needed, kept */
     unsigned made_count;
     struct attempt *free_first;

@@ -9,6 +9,10 @@
  */
 enum { COMMIT_BYTES_MAX = 64 << 20 };
 
+/* Requests that run here; beyond, some have to end before more are claimed. A claim brings at most
+ * 32 MiB and one job. */
+enum { BODY_BYTES_MAX = 1 << 30 };
+
 void claim_init(struct runner *runner)
 {
     runner->claimer = (struct claimer){0};
@@ -81,6 +85,7 @@ static bool may_claim(const struct runner *runner)
     return claimer->has_change && (claimer->may_wait || route_list_has_hot(&claimer->routes)) &&
            !claimer->is_asking && !runner->is_draining && !runner->held_first &&
            runner->table.count < runner->table.count_max &&
+           runner->table.body_bytes < BODY_BYTES_MAX &&
            queue_commit_bytes(runner->queue) < COMMIT_BYTES_MAX &&
            clock_mono_ms() >= claimer->paused_until_mono_ms && !runner_is_fenced(runner);
 }

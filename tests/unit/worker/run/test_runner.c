@@ -179,6 +179,27 @@ static void test_claims_are_bounded_by_free_attempts(void **state)
     close_bench(bench);
 }
 
+static void test_claims_are_bounded_by_bytes(void **state)
+{
+    (void)state;
+    struct bench *bench = open_bench(ONE, 100);
+    struct attempt_table *table = &bench->runner.table;
+
+    give_one(bench, 1);
+    claim_wake(&bench->runner);
+    assert_int_equal(table->body_bytes, job_of(1).payload.size);
+    table->body_bytes += 2u << 30; /* as if */
+    runner_turn(&bench->runner);
+    assert_int_equal(bench->queue.claims_count, 1);
+    table->body_bytes -= 2u << 30;
+    runner_turn(&bench->runner);
+    assert_int_equal(bench->queue.claims_count, 2);
+    fake_answer(&bench->pool, 0, 200, ANSWER);
+    fake_done(&bench->queue, 0, 0);
+    assert_int_equal(table->body_bytes, 0);
+    close_bench(bench);
+}
+
 static void test_claims_wait_for_results_to_be_stored(void **state)
 {
     (void)state;
@@ -647,6 +668,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_claims_follow_the_room),
         cmocka_unit_test(test_claims_are_bounded_by_free_attempts),
+        cmocka_unit_test(test_claims_are_bounded_by_bytes),
         cmocka_unit_test(test_claims_wait_for_results_to_be_stored),
         cmocka_unit_test(test_hints_are_followed),
         cmocka_unit_test(test_suspects_run_alone),
