@@ -256,6 +256,110 @@ static void a_newer_record_is_left_alone(void **state)
     rig_close(rig, queue);
 }
 
+/* ---- random lives ------------------------------------------------------------------------- */
+
+enum { LIVES = 400, WORKERS = 3 };
+
+struct lives {
+    struct rig *rig;
+    struct queue *workers[WORKERS];
+    struct job_id ids[LIVES];
+    unsigned recorded[LIVES]; /* outcomes that were answered with 0 */
+    unsigned fenced;
+    uint32_t random;
+};
+
+static uint32_t next_random(struct lives *lives)
+{
+    lives->random = lives->random * 1664525u + 1013904223u;
+    return lives->random >> 8;
+}
+
+static unsigned index_of(const struct lives *lives, const struct job_id *id)
+{
+    unsigned i = 0;
+
+    while (i < LIVES && memcmp(lives->ids[i].core, id->core, JOB_ID_CORE_SIZE) != 0)
+        i++;
+    assert_true(i < LIVES);
+    return i;
+}
+
+static void note(struct lives *lives, const struct job *job, int status, bool is_outcome)
+{
+    assert_true(status == 0 || status == ERR_FENCED);
+    lives->fenced += status == ERR_FENCED;
+    if (is_outcome && status == 0)
+        lives->recorded[index_of(lives, &job->id)]++;
+}
+
+/* What may happen to a claimed job; sometimes its worker goes on although it lost it. */
+static void live(struct lives *lives, struct queue *worker, const struct job *job)
+{
+    struct rig *rig = lives->rig;
+    struct queue *other = lives->workers[next_random(lives) % WORKERS];
+    uint32_t what = next_random(lives) % 10;
+
+    if (what == 9 && job->crashes < LIMIT_CRASHES_SUSPECT - 1) {
+        recover(rig, other, job);
+        if (next_random(lives) % 2)
+            note(lives, job, rig_finish(rig, worker, job, "{\"late\":1}"), true);
+    } else if (what == 8) {
+        note(lives, job, rig_cancel(rig, other, &job->id, NULL), true);
+        note(lives, job, rig_retry(rig, worker, job, 1), false);
+    } else if (what >= 6) {
+        note(lives, job, rig_release(rig, worker, job), false);
+    } else if (what >= 4) {
+        note(lives, job, rig_retry(rig, worker, job, next_random(lives) % 20), false);
+    } else if (what == 3) {
+        note(lives, job, rig_fail(rig, worker, job, "upstream_rejected"), true);
+    } else {
+        note(lives, job, rig_finish(rig, worker, job, "{}"), true);
+    }
+}
+
+static void every_life_ends_once(void **state)
+{
+    static struct lives lives;
+    unsigned ended = 0;
+
+    lives = (struct lives){.rig = *state, .random = 20261121};
+    for (int i = 0; i < WORKERS; i++)
+        lives.workers[i] = rig_queue(lives.rig, "worker");
+    queue_sweep_start(lives.workers[0]);
+    for (int i = 0; i < LIVES; i++) {
+        struct job job = rig_job(lives.workers[0], "m");
+        lives.ids[i] = job.id;
+        assert_int_equal(rig_submit(lives.rig, lives.workers[0], &job).status, 0);
+    }
+    for (int round = 0; round < 4000 && ended < LIVES; round++) {
+        struct queue *worker = lives.workers[next_random(&lives) % WORKERS];
+        struct rig_claimed claimed =
+            *rig_claim(lives.rig, worker, "m", 1 + next_random(&lives) % 8, true);
+
+        for (unsigned i = 0; i < claimed.count; i++)
+            live(&lives, worker, &claimed.jobs[i]);
+        if (claimed.count > 0 || round % 10 != 0)
+            continue;
+        ended = 0;
+        for (int i = 0; i < LIVES; i++)
+            ended += job_state_is_final(rig_state(lives.rig, worker, &lives.ids[i]));
+    }
+    for (int i = 0; i < LIVES; i++)
+        assert_int_equal(lives.recorded[i], 1);
+    print_message("%u refused writes of lost leases\n", lives.fenced);
+    assert_true(lives.fenced > 20);
+    for (unsigned shard = 0; shard < 16; shard++) {
+        assert_int_equal(rig_ask_number(&lives.rig->redis, "ZCARD {%u}:L", shard), 0);
+        assert_int_equal(rig_ask_number(&lives.rig->redis, "ZCARD {%u}:D", shard), 0);
+        assert_int_equal(rig_ask_number(&lives.rig->redis, "HGET {%u}:n j", shard), 0);
+        assert_int_equal(rig_ask_number(&lives.rig->redis, "HGET {%u}:n b", shard), 0);
+    }
+    assert_int_equal(rig_inspect(lives.rig, lives.workers[1]), 0);
+    for (int i = 0; i < WORKERS; i++)
+        rig_close(lives.rig, lives.workers[i]);
+}
+
 /* ---- every verb in every state ------------------------------------------------------ */
 
 struct table {
@@ -393,6 +497,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_life_ends_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(functions_follow_the_state_table, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
