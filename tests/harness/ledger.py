@@ -39,8 +39,9 @@ class Entry:
 class Ledger:
     """Submits `count` jobs from several threads while the caller breaks things, polls at random, then checks."""
 
-    def __init__(self, origin, count, delay_ms=20, threads=4, seed=1, key=None):
+    def __init__(self, origin, count, delay_ms=20, threads=4, seed=1, key=None, rate=None):
         self.origin, self.count, self.delay_ms, self.key = origin, count, delay_ms, key
+        self.rate = rate  # submits a second in all; None: as fast as it goes
         self.entries = [Entry(f"n{seed}-{i}", f"key-{seed}-{i}" if i % 2 else None) for i in range(count)]
         self._threads, self._random = threads, random.Random(seed)
         self._stop = threading.Event()
@@ -59,6 +60,10 @@ class Ledger:
         self._poller = poller
         return self
 
+    def share_done(self):
+        """How much of the load has been sent, 0 to 1."""
+        return sum(entry.outcome != "sent" for entry in self.entries) / self.count
+
     def is_submitting(self):
         return any(thread.is_alive() for thread in self._running)
 
@@ -69,7 +74,10 @@ class Ledger:
 
     def _submit_all(self, part):
         api = Api(self.origin, self.key)
-        for entry in self.entries[part::self._threads]:
+        begin = time.monotonic()
+        for number, entry in enumerate(self.entries[part::self._threads]):
+            if self.rate:
+                time.sleep(max(0.0, begin + number * self._threads / self.rate - time.monotonic()))
             self._submit(api, entry)
         api.close()
 
@@ -142,6 +150,8 @@ class Ledger:
         if job["status"] == "succeeded" and status != 200:
             entry.problems.append(f"wrong: result of a succeeded job answered {status}")
             return
+        if job["status"] == "succeeded" and entry.nonce.encode() not in data:
+            entry.problems.append("wrong: a result of another prompt")
         digest = hashlib.sha256(data).hexdigest()
         if entry.result_digest not in (None, digest):
             entry.problems.append("double: two different results")
@@ -173,10 +183,11 @@ class Ledger:
         return left
 
     def _listed(self, api):
-        """Every job of the store by nonce."""
+        """Every job of the store that has the load's model, by nonce."""
         found, after = {}, None
         while True:
-            page = api.json("GET", "/v1/jobs?limit=100" + (f"&after={after}" if after else ""), expect=200)
+            query = "model=sim-model&limit=100" + (f"&after={after}" if after else "")
+            page = api.json("GET", f"/v1/jobs?{query}", expect=200)
             for job in page["data"]:
                 found.setdefault(job["metadata"].get("nonce"), []).append(job)
             if not page["has_more"]:

@@ -138,28 +138,58 @@ class Process:
 
 
 class Redis(Process):
-    def __init__(self, folder, durability="memory", extra=()):
+    """port 0: a unix socket only; disk_mib: its files lie on a disk of this size of their own."""
+
+    def __init__(self, folder, durability="memory", extra=(), port=0, env=None, disk_mib=None):
+        self.port, self.disk_mib = port, disk_mib
         self.socket_path = pathlib.Path(folder) / "redis.sock"
+        self.data_dir = pathlib.Path(folder) / "redis" if disk_mib else pathlib.Path(folder)
+        extra = list(extra)
+        self.password = extra[extra.index("--requirepass") + 1] if "--requirepass" in extra else None
         aof = {"memory": ["--appendonly", "no"], "fsync": ["--appendonly", "yes", "--appendfsync", "always"],
                "everysec": ["--appendonly", "yes", "--appendfsync", "everysec"]}[durability]
-        super().__init__("redis", ["redis-server", "--port", "0", "--unixsocket", self.socket_path, "--dir", folder,
-                                   "--save", "", "--maxmemory-policy", "noeviction", *aof, *extra], folder)
+        super().__init__("redis", ["redis-server", "--port", port, "--unixsocket", self.socket_path, "--dir",
+                                   self.data_dir, "--save", "", "--maxmemory-policy", "noeviction", *aof, *extra],
+                         folder, env=env)
 
     @property
     def url(self):
-        return f"unix://{self.socket_path}"
+        return f"unix://{':' + self.password + '@' if self.password else ''}{self.socket_path}"
 
     def start(self):
+        if self.disk_mib and not self.data_dir.is_mount():
+            self.data_dir.mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.disk_mib}m", "tmpfs", self.data_dir], check=True)
         super().start()
         eventually(lambda: self.is_alive() and self.cli("PING", check=False) == "PONG", 20, "redis answers")
         return self
 
+    def remove_disk(self):
+        if self.disk_mib and self.data_dir.is_mount():
+            subprocess.run(["umount", self.data_dir], check=True)
+
     def cli(self, *args, check=True):
-        done = subprocess.run(["redis-cli", "-s", str(self.socket_path), *map(str, args)], capture_output=True,
+        secret = ["--no-auth-warning", "-a", self.password] if self.password else []
+        done = subprocess.run(["redis-cli", "-s", str(self.socket_path), *secret, *map(str, args)], capture_output=True,
                               text=True, timeout=30, check=False)
         if check and done.returncode != 0:
             raise AssertionError(f"redis-cli {args}: {done.stdout}{done.stderr}")
         return done.stdout.strip()
+
+    @contextlib.contextmanager
+    def session(self, password=None):
+        """A connection that stays open: a function that sends one command of plain words and gives its reply."""
+        with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as answers:
+            sock.connect(str(self.socket_path))
+
+            def command(text):
+                sock.sendall(text.encode() + b"\r\n")
+                line = answers.readline().decode().rstrip("\r\n")
+                assert not line.startswith("-"), (text, line)
+                return answers.read(int(line[1:]) + 2).decode() if line.startswith("$") else line[1:]
+            if password:
+                command(f"AUTH {password}")
+            yield command
 
 
 class Sim(Process):
@@ -281,9 +311,10 @@ class Stack:
     """Redis, simulator, broker and worker pool that belong together; a context manager."""
 
     def __init__(self, durability="memory", sim_flags=(), brokers=1, children=1, upstream=None, config=None,
-                 redis_flags=(), sims=1, start_worker=True, env=None, listen=("127.0.0.1:0",)):
+                 redis_flags=(), sims=1, start_worker=True, env=None, listen=("127.0.0.1:0",), redis_env=None,
+                 redis_port=0, redis_disk_mib=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="penstock-test-"))
-        self.redis = Redis(self.folder, durability, redis_flags)
+        self.redis = Redis(self.folder, durability, redis_flags, redis_port, redis_env, redis_disk_mib)
         self.sims = [Sim(self.folder, f"sim{i}", listen, sim_flags) for i in range(sims)]
         self.durability, self.env = durability, env
         self._brokers, self._children = brokers, children
@@ -298,6 +329,12 @@ class Stack:
     @property
     def worker(self):
         return self.workers[0]
+
+    def change_config(self, changes):
+        """Before the start: what the configuration says instead; sections are merged."""
+        for key, value in changes.items():
+            old = self._config.get(key)
+            self._config[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
 
     def config_path(self):
         return self.folder / "penstock.yaml"
@@ -411,6 +448,7 @@ class Stack:
                 problems.append(str(problem))
         for process in [*self.sims, self.redis]:
             process.kill()
+        self.redis.remove_disk()
         for path in self.folder.glob("*.log"):
             text = path.read_text(errors="replace")
             if "AddressSanitizer" in text or "runtime error:" in text or "LeakSanitizer" in text:

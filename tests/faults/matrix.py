@@ -1,0 +1,243 @@
+"""The fault matrix: one row a fault, each run under a steady load whose whole history is checked afterwards.
+
+A row is a function that gets a Run, makes its fault while the load is on, heals it, and may assert more than the
+verdict that every row must meet: nothing lost, stuck, double, phantom, backwards, unexpected or wrong. Each row proves that its
+fault took place. `NOT_HERE` names the rows that are not run, with the reason; it is printed with the table.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import resource
+import signal
+import tempfile
+import threading
+import time
+
+from tests.harness.ledger import Ledger
+from tests.harness.proxy import Proxy
+from tests.harness.stack import IS_SANITIZED, Stack, eventually
+
+MODE = os.environ.get("PENSTOCK_FAULTS", "smoke")
+ROWS = {}
+RESULTS = []  # (row, counts, verdict)
+NOT_HERE = {}
+FORBIDDEN = ("lost", "stuck", "double", "phantom", "backwards", "unexpected", "wrong")
+LOAD = {"rate": 200, "jobs": 2400, "delay_ms": 30, "may_fail": False, "load": True, "shim": None, "proxied": None,
+        "spared": False}
+
+
+@dataclasses.dataclass
+class Row:
+    number: str
+    what: str
+    run: object
+    smoke: bool
+    needs: object
+    options: dict
+
+
+def row(number, what, smoke=False, needs=None, **options):
+    """Registers a row. options: arguments of Stack, and those of LOAD:
+
+    rate, jobs, delay_ms   the load: submits a second, jobs in all, the upstream's time for each
+    may_fail               jobs may end other than succeeded
+    load                   False: no load and no ledger, the row brings its own
+    shim                   "redis" or "penstock": who runs under the preload library; steered by run.steer
+    proxied                "broker", "worker" or "all": whose connections to Redis go through run.proxy
+    spared                 True: a second worker pool stands by that the fault does not hit
+
+    needs: a function that answers why the row cannot run here, or nothing.
+    """
+    def register(function):
+        assert number not in ROWS, number
+        ROWS[number] = Row(number, what, function, smoke, needs, options)
+        return function
+    return register
+
+
+def not_here(number, what, why):
+    NOT_HERE[number] = (what, why)
+
+
+def memory_mib(pid):
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def descriptors(pid):
+    with contextlib.suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    return 0
+
+
+class Run:
+    """What a row works with: the stack, the load, and the clock of its fault."""
+
+    def __init__(self, stack, options):
+        self.stack, self.options = stack, options
+        self.ledger, self.proxy, self.steer = None, None, None
+        self.healed_at = None
+        self._samples, self._stop = [], threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+
+    def start_sampling(self):
+        self._sampler.start()
+
+    def _sample(self):
+        while not self._stop.wait(0.1):
+            with contextlib.suppress(Exception):
+                requests = sum(sim.stats()["requests"] for sim in self.stack.sims)
+                self._samples.append((time.monotonic(), requests))
+
+    def stop_sampling(self):
+        self._stop.set()
+        if self._sampler.is_alive():
+            self._sampler.join(10)
+
+    def wait_share(self, share, seconds=120):
+        """Until this share of the load has been submitted."""
+        eventually(lambda: self.ledger.share_done() >= share or not self.ledger.is_submitting(), seconds,
+                   f"{share:.0%} of the load")
+
+    def hold(self, seconds):
+        """The time a fault lasts: a duration under test, not a wait for something."""
+        time.sleep(seconds)
+
+    def healed(self):
+        self.healed_at = time.monotonic()
+
+    def rate(self, begin, end):
+        inside = [sample for sample in self._samples if begin <= sample[0] <= end]
+        if len(inside) < 2:
+            return 0.0
+        return (inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0])
+
+    def recovery_s(self):
+        """Seconds from the heal until upstream calls come at 90 % of the load's rate."""
+        for moment, _ in self._samples:
+            if moment >= self.healed_at and self.rate(moment - 0.05, moment + 0.6) >= 0.9 * self.options["rate"]:
+                return moment - self.healed_at
+        return None
+
+    def kill_child(self, process, index=0, number=signal.SIGKILL):
+        """A signal for one child of a supervisor, which is waited for to have one."""
+        children = eventually(process.children, 20, f"{process.name} has a child")
+        pid = children[index % len(children)]
+        os.kill(pid, number)
+        return pid
+
+    def processes(self):
+        """Pids of every child that serves."""
+        pids = []
+        for process in (self.stack.broker, *self.stack.workers):
+            if process.is_alive():
+                pids += process.children()
+        return pids
+
+    def usage(self):
+        """The most descriptors and memory (MiB) of any child."""
+        pids = self.processes()
+        return max(map(descriptors, pids), default=0), max(map(memory_mib, pids), default=0.0)
+
+
+def make_shim():
+    """The preload library and the file that steers it: (environment, function that steers)."""
+    library = os.environ.get("PENSTOCK_SHIM")
+    assert library and pathlib.Path(library).exists(), "the preload library is not built"
+    handle, path = tempfile.mkstemp(prefix="penstock-shim-")
+    os.close(handle)
+
+    def steer(sync_ms=0, sync_errno=0, clock_ms=0):
+        fresh = pathlib.Path(path + ".new")
+        fresh.write_text(f"{sync_ms} {sync_errno} {clock_ms}\n")
+        fresh.rename(path)
+
+    steer()
+    steer.path = path
+    return {"LD_PRELOAD": library, "FAULT_SHIM": path}, steer
+
+
+@contextlib.contextmanager
+def prepared(entry, options):
+    """The stack of a row, started, and its Run."""
+    stack_options = {key: value for key, value in options.items() if key not in LOAD}
+    stack_options = {"durability": "fsync", "brokers": 2, "children": 2, **stack_options}
+    stack_options["config"] = {"worker": {"lease_ms": 3000}, **stack_options.get("config", {})}
+    steer = None
+    if options["shim"]:
+        environment, steer = make_shim()
+        stack_options["redis_env" if options["shim"] == "redis" else "env"] = environment
+    stack = Stack(start_worker=not options["proxied"], **stack_options)
+    run = Run(stack, options)
+    run.steer = steer
+    direct = {"redis": {"url": stack.redis.url}}
+    through = direct
+    if options["proxied"]:
+        run.proxy = Proxy(str(stack.redis.socket_path))
+        through = {"redis": {"url": f"redis://127.0.0.1:{run.proxy.port}"}}
+        if options["proxied"] in ("broker", "all"):
+            stack.change_config(through)
+    try:
+        with stack:
+            if options["proxied"]:
+                stack.add_worker(direct if options["proxied"] == "broker" else through)
+                if options["spared"]:
+                    stack.add_worker(direct)
+            yield run
+    finally:
+        run.stop_sampling()
+        if run.proxy:
+            run.proxy.close()
+        if steer:
+            for name in (steer.path, steer.path + ".synced"):
+                pathlib.Path(name).unlink(missing_ok=True)
+
+
+def execute(entry):
+    """Runs one row; returns its line of the table. AssertionError when a verdict is broken."""
+    options = {**LOAD, **entry.options}
+    if IS_SANITIZED:
+        options["rate"], options["jobs"] = options["rate"] // 2, options["jobs"] // 2
+    result = dict.fromkeys((*FORBIDDEN, "extra", "accepted", "unknown", "rejected"), 0)
+    wrong = []
+    with prepared(entry, options) as run:
+        if options["load"]:
+            run.ledger = Ledger(run.stack.origin, options["jobs"], delay_ms=options["delay_ms"],
+                                seed=int(entry.number[1:3]), rate=options["rate"]).start()
+            run.start_sampling()
+            run.wait_share(0.2)
+        before = run.usage()
+        entry.run(run)
+        if run.healed_at is None:
+            run.healed()
+        result["recovery_s"] = None
+        if run.ledger:
+            run.ledger.join()
+            left = run.ledger.drain(120)
+            executions = {}
+            for sim in run.stack.sims:
+                for nonce, count in sim.nonces().items():
+                    executions[nonce] = executions.get(nonce, 0) + count
+            counts, wrong = run.ledger.verdict(executions, options["may_fail"])
+            result.update(counts)
+            result["stuck"] = max(result["stuck"], len(left))
+            assert counts["accepted"] >= options["jobs"] // 3, f"{counts['accepted']} accepted: too few to tell"
+            run.stop_sampling()
+            result["recovery_s"] = run.recovery_s()
+        after = run.usage()
+        result["fd"], result["rss"] = after[0] - before[0], after[1] - before[1]
+        broken = {name: result[name] for name in FORBIDDEN if result[name]}
+        assert not broken, f"{entry.number}: {broken}\n" + "\n".join(wrong[:20])
+    return result
+
+
+def limit_descriptors(pid, extra):
+    """Leaves a process room for `extra` further descriptors; returns its old limit."""
+    old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(pid) + extra, old[1]))
+    return old
