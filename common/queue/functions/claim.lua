@@ -125,10 +125,10 @@ end
 local function take_suspect(c, p, room)
   for _, ticket in ipairs(call('LRANGE', p .. 'S', '0', '15')) do
     local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
-    local route = #h >= HEADER and route_of(h)
-    if not route then
+    local route = is_record(h) and route_of(h) -- those of a newer version are for newer workers
+    if #h < HEADER then
       call('LREM', p .. 'S', '1', ticket)
-    elseif (room[route] or 0) > 0 and call('SISMEMBER', p .. 'Z', route) == 0 then
+    elseif route and (room[route] or 0) > 0 and call('SISMEMBER', p .. 'Z', route) == 0 then
       call('LREM', p .. 'S', '1', ticket)
       if start(c, p, ticket) then
         room[route] = room[route] - 1

@@ -256,6 +256,27 @@ static void a_newer_record_is_left_alone(void **state)
     rig_close(rig, queue);
 }
 
+static void a_newer_suspect_is_left_alone(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue;
+    struct job job;
+
+    rig->options.shards = 1;
+    queue = rig_queue(rig, "worker");
+    job = rig_job(queue, "m");
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    for (int crash = 0; crash < LIMIT_CRASHES_SUSPECT; crash++) {
+        struct job running = rig_claim(rig, queue, "m", 5, false)->jobs[0];
+        recover(rig, queue, &running);
+    }
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", job.id.core, "\2", (size_t)1);
+    assert_int_equal(rig_claim(rig, queue, "m", 5, true)->count, 0);
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", job.id.core, "\1", (size_t)1);
+    assert_int_equal(rig_claim(rig, queue, "m", 5, true)->count, 1);
+    rig_close(rig, queue);
+}
+
 /* ---- random lives ------------------------------------------------------------------------- */
 
 enum { LIVES = 400, WORKERS = 3 };
@@ -497,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_newer_suspect_is_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_life_ends_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(functions_follow_the_state_table, set_up, tear_down),
     };
