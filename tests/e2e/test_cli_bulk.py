@@ -142,6 +142,7 @@ def test_a_job_that_is_deleted_meanwhile(tmp_path):
         source = write_lines(tmp_path / "in.jsonl", [line(1), line(2, "sim:delay_ms=60000"), line(3)])
         out = tmp_path / "out.jsonl"
         process = start(stack, source, "--ordered", "-o", out)
+        eventually(lambda: len(stack.cli("ls", "--status", "succeeded", "--json").stdout.splitlines()) == 2, 20, "two are done")
         running = eventually(lambda: stack.cli("ls", "--status", "running", "--json").stdout.splitlines() or None, 20, "it runs")
         core = json.loads(running[0])["id"].removeprefix("job_")
         assert sum(int(stack.redis.cli("DEL", f"{{{shard}}}:j:{core}")) for shard in range(4)) == 1
