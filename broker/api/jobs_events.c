@@ -10,7 +10,10 @@
 #include "broker/api/handlers.h"
 #include "broker/api/validate.h"
 
-enum { BEAT_MS = 15000 };
+enum {
+    BEAT_MS = 15000,
+    BEATS_BETWEEN_LOOKS = 4, /* at the record, should a change have got lost, or the job itself */
+};
 
 struct events {
     bool has_sent; /* sent is meaningful */
@@ -18,6 +21,7 @@ struct events {
     bool is_open;    /* the stream has begun and not ended */
     bool is_reading; /* history or record are being read */
     bool has_missed; /* a change came meanwhile */
+    unsigned beats;
 };
 
 static void end_stream(struct context *context)
@@ -153,11 +157,15 @@ static void on_change(struct watch *watch, const struct job *job)
 static void on_beat(struct timer *timer)
 {
     struct context *context = context_of_timer(timer);
+    struct events *events = context->work;
     static const char comment[] = ": keep-alive\n\n";
 
     send(context, comment, sizeof(comment) - 1);
-    if (((struct events *)context->work)->is_open)
-        context_set_timer(context, BEAT_MS, on_beat);
+    if (!events->is_open)
+        return;
+    context_set_timer(context, BEAT_MS, on_beat);
+    if (++events->beats % BEATS_BETWEEN_LOOKS == 0 && !events->is_reading)
+        catch_up(context);
 }
 
 static void open_stream(struct context *context, const struct job *job)
