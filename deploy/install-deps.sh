@@ -122,7 +122,8 @@ fi
 "${apt[@]}" update >/dev/null || echo "install-deps: could not refresh the package lists, trying with the old ones" >&2
 
 has_candidate() {
-    LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q '^  Candidate: [^(]'
+    # Not "| grep -q": that ends early, apt-cache then dies of the closed pipe, and pipefail says no.
+    [[ $(LC_ALL=C apt-cache policy "$1" 2>/dev/null) =~ Candidate:\ [^\(] ]]
 }
 chosen=()
 for entry in "${missing[@]}"; do
