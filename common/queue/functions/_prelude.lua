@@ -49,6 +49,18 @@ local function logical_ms(p, raw)
   return logical
 end
 
+-- A packed id begins with 10 bits of shard and 42 of time in ms; its first six bytes are the shard and the slot of
+-- 16 ms the time lies in. The lists of ids are in order of slots.
+local SLOT_MS = 16
+
+local function slot_of(packed)
+  return unpack_bytes('>I6', packed) % 2 ^ 38
+end
+
+local function slot_bytes(shard, slot)
+  return pack('>I6', shard * 2 ^ 38 + min(slot, 2 ^ 38 - 1))
+end
+
 -- Prefix "{s}:" of the shard that an id names by its first two characters; remembered between calls.
 local prefix_by_code = {}
 

@@ -59,38 +59,44 @@ function verbs.census(keys, args)
 end
 verb_flags.census = {'no-writes', 'allow-oom'}
 
-local LIST_SLACK, LIST_SCAN = 64, 10000
+local LIST_SCAN = 10000
 
--- Milliseconds in a packed id: 10 bits of shard, then 42 of time.
-local function packed_ms(packed)
-  local high, low = unpack_bytes('>I6B', packed)
-  return (high % 2 ^ 38) * 16 + floor(low / 16)
-end
-
--- First index of a list whose time is not before ms, where the list is in order of time.
-local function first_not_before(key, count, ms)
+-- First index of a list whose slot is not before this one; the list is in order of slots.
+local function first_not_before(key, count, slot)
   local low, high = 0, count
-  if count > 0 and packed_ms(call('LINDEX', key, '-1')) < ms then return count end
+  if count > 0 and slot_of(call('LINDEX', key, '-1')) < slot then return count end
   while low < high do
     local middle = floor((low + high) / 2)
-    if packed_ms(call('LINDEX', key, middle)) < ms then low = middle + 1 else high = middle end
+    if slot_of(call('LINDEX', key, middle)) < slot then low = middle + 1 else high = middle end
   end
   return low
 end
 
--- Entries of an index list around a moment: all of that millisecond and `limit` older ones, and a few on both
--- sides, because submits of several brokers arrive a little out of order.
-local function window(key, at_ms, limit)
+-- Entries of an index list around a moment: its slot and at least `limit` older ones, by whole slots, because
+-- within a slot they stand as they came.
+local function window(key, slot, limit)
   local count = call('LLEN', key)
-  local from = first_not_before(key, count, at_ms)
-  local to = from < count and first_not_before(key, count, at_ms + 1) or count
-  return call('LRANGE', key, max(0, from - limit - LIST_SLACK), min(to, from + LIST_SCAN) + LIST_SLACK)
+  local from = first_not_before(key, count, slot)
+  local to = from < count and first_not_before(key, count, slot + 1) or count
+  local first = max(0, from - limit)
+  if first > 0 then first = first_not_before(key, count, slot_of(call('LINDEX', key, first))) end
+  if to <= first then return {} end
+  return call('LRANGE', key, first, min(to, from + LIST_SCAN) - 1)
+end
+
+-- The same of those that came late: they are in full order.
+local function late_window(key, shard, slot, limit)
+  local here, above = '[' .. slot_bytes(shard, slot), '(' .. slot_bytes(shard, slot + 1)
+  local ids = call('ZREVRANGEBYLEX', key, above, here, 'LIMIT', '0', LIST_SCAN)
+  local older = call('ZREVRANGEBYLEX', key, '(' .. slot_bytes(shard, slot), '-', 'LIMIT', '0', limit)
+  for _, id in ipairs(older) do ids[#ids + 1] = id end
+  return ids
 end
 
 -- list: ids of one hour. ARGV: newest hour wanted, ids of this ms and older, limit, then tenants. Answers the hour that was
 -- looked at, the latest hour before it in which there is something (-1: none), and packed ids.
 function verbs.list(keys, args)
-  local wanted, at_ms, limit = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local wanted, slot, limit = tonumber(args[1]), floor(tonumber(args[2]) / SLOT_MS), tonumber(args[3])
   local shard, hour, older = prefixes(keys), -1, -1
   for _, p in ipairs(shard) do
     for i = 4, #args do
@@ -105,10 +111,12 @@ function verbs.list(keys, args)
       local next_hours = call('ZREVRANGEBYSCORE', name, '(' .. hour, '-inf', 'LIMIT', '0', '1')
       if next_hours[1] then older = max(older, tonumber(next_hours[1])) end
       local key = p .. 'i:' .. args[i] .. ':' .. hour
-      if call('EXISTS', key) == 0 then
+      local shard_number = tonumber(string.match(p, '%d+'))
+      if call('EXISTS', key, key .. ':l') == 0 then
         call('ZREM', name, hour)
       else
-        ids[#ids + 1] = table.concat(window(key, at_ms, limit))
+        ids[#ids + 1] = table.concat(window(key, slot, limit))
+        ids[#ids + 1] = table.concat(late_window(key .. ':l', shard_number, slot, limit))
       end
     end
   end

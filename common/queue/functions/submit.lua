@@ -110,14 +110,34 @@ local function write_tickets(group, tickets, raw, routes_max)
   end
 end
 
+local function keep_until(key, keep, is_new)
+  if is_new then call('EXPIREAT', key, keep) else call('EXPIREAT', key, keep, 'GT') end
+end
+
+-- Index lists stay in order of slots, so that they can be searched: ids that come late, because another broker or a clock
+-- was ahead of theirs, go into a sorted set beside the list.
 local function write_index(group, packed)
   local tenant = sub(group.lane, 2)
   local key = group.p .. 'i:' .. tenant .. ':' .. group.hour
-  if call('RPUSH', key, unpack(packed)) == #packed then
-    call('EXPIREAT', key, group.keep)
-    call('ZADD', group.p .. 'I:' .. tenant, group.hour, group.hour)
-  else
-    call('EXPIREAT', key, group.keep, 'GT')
+  local last = call('LINDEX', key, '-1')
+  local slot, in_order, late = last and sub(last, 1, 6) or '', {}, {}
+  for _, id in ipairs(packed) do
+    local of_id = sub(id, 1, 6)
+    if of_id < slot then
+      late[#late + 1], late[#late + 2] = '0', id
+    else
+      slot, in_order[#in_order + 1] = of_id, id
+    end
+  end
+  if in_order[1] then
+    call('RPUSH', key, unpack(in_order))
+    keep_until(key, group.keep, not last)
+    if not last then call('ZADD', group.p .. 'I:' .. tenant, group.hour, group.hour) end
+  end
+  if late[1] then
+    local is_new = call('EXISTS', key .. ':l') == 0
+    call('ZADD', key .. ':l', unpack(late))
+    keep_until(key .. ':l', group.keep, is_new)
   end
 end
 

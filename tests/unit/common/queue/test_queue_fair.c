@@ -386,6 +386,45 @@ static void lists_are_newest_first_and_complete(void **state)
     rig_close(rig, queue);
 }
 
+/* Brokers are not equally fast and clocks are set: ids come in any order, and are listed in theirs.
+ */
+static void lists_find_what_came_late(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    static struct listed listed;
+    struct many many = {.left = 1200};
+    struct job_id after = {.core = ""}, previous;
+    unsigned total = 0;
+    int64_t now = queue_now_ms(queue);
+
+    for (int i = 0; i < 1200; i++) {
+        struct job job = rig_job(queue, "m");
+        struct queue_submission submission = {.job = &job, .weight = 1};
+        uint8_t random[15];
+
+        digest_random(random, sizeof(random));
+        job.created_at_ms =
+            now - (i % 3 == 0 ? (int64_t)(digest_random_u64() % 7200000) : 1200 - i);
+        job.id = job_id_make(queue_shard_for_next(queue), job.created_at_ms, random);
+        queue_submit(queue, &submission, on_many, &many);
+        uv_run(&rig->loop, UV_RUN_NOWAIT);
+    }
+    wait_many(rig, &many);
+    assert_int_equal(many.kept, 1200);
+    do {
+        list(rig, queue, NULL, &after, 17, &listed);
+        for (unsigned i = 0; i < listed.count; i++, total++) {
+            if (total > 0)
+                assert_true(job_id_at_ms(&listed.ids[i]) <= job_id_at_ms(&previous));
+            previous = listed.ids[i];
+        }
+        after = listed.next;
+    } while (after.core[0]);
+    assert_int_equal(total, 1200);
+    rig_close(rig, queue);
+}
+
 struct counted {
     int64_t waiting, running, scheduled, live, submitted, succeeded;
     unsigned routes, lanes;
@@ -571,6 +610,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(limits_refuse_and_leave_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(idle_children_are_woken_one_at_a_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_are_newest_first_and_complete, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lists_find_what_came_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(census_and_pause, set_up, tear_down),
         cmocka_unit_test_setup_teardown(processes_publish_themselves, set_up, tear_down),
         cmocka_unit_test_setup_teardown(usage_of_a_tenant, set_up, tear_down),
