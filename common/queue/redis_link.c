@@ -51,7 +51,7 @@ struct redis_link {
     uv_timer_t backoff;
     uv_getaddrinfo_t resolve;
     bool is_resolving;
-    unsigned attempt_count; /* since the last time it was up */
+    unsigned attempt_count; /* since the last time it stayed up */
     int64_t since_mono_ms;  /* of the state */
     struct pending pending[PENDING_SLOTS];
     unsigned pending_at, pending_count;
@@ -95,6 +95,10 @@ static void on_backoff(uv_timer_t *timer)
 
 static void go_down(struct redis_link *link, const char *code, const char *why)
 {
+    /* Up for a moment is not up: a Redis that takes connections only to close them is not stormed.
+     */
+    if (link->state == LINK_UP && clock_mono_ms() - link->since_mono_ms >= BACKOFF_MS_MAX)
+        link->attempt_count = 0;
     unsigned shift = link->attempt_count < 6 ? link->attempt_count : 6;
     uint64_t ceiling = (uint64_t)BACKOFF_MS_MIN << shift;
     char reason[200];
@@ -244,7 +248,6 @@ static void on_greeted(int status, const struct redisReply *reply, void *arg)
         go_down(link, redis_error_code(reply), reply->str);
         return;
     }
-    link->attempt_count = 0;
     set_link_state(link, LINK_UP);
     metrics_add(METRIC_REDIS_RECONNECTS, 1);
     link->options.on_up(link->options.arg);
