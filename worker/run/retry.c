@@ -28,7 +28,8 @@ static int64_t delay_ms(const struct retry_question *question)
         window_ms(question->attempt + (question->is_over_budget ? OVER_BUDGET_TRIES : 0));
     int64_t floor_ms = 0;
 
-    if (question->retry_after_ms >= 0) {
+    /* The wait is that upstream's, and its limiter keeps to it: another one may be asked sooner. */
+    if (question->retry_after_ms >= 0 && !question->has_alternative) {
         floor_ms = question->retry_after_ms;
         if (floor_ms > RETRY_AFTER_MAX_MS)
             floor_ms = RETRY_AFTER_MAX_MS;

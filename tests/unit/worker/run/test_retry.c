@@ -93,6 +93,19 @@ static void test_retry_after_is_honoured_and_clamped(void **state)
     }
 }
 
+/* One upstream asks for an hour, another one is free: nobody waits an hour. */
+static void test_retry_after_binds_only_who_asked(void **state)
+{
+    (void)state;
+    struct retry_question question = question_of(OUTCOME_RATE_LIMITED);
+
+    question.retry_after_ms = 3600 * 1000;
+    question.has_alternative = true;
+    question.random = UINT64_MAX;
+    assert_int_equal(retry_decide(&question).action, RETRY_LATER);
+    assert_in_range(retry_decide(&question).due_at_ms, NOW, NOW + RETRY_BASE_MS);
+}
+
 static void test_deadline(void **state)
 {
     (void)state;
@@ -220,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_attempts_are_limited),
         cmocka_unit_test(test_full_jitter_doubles_up_to_the_cap),
         cmocka_unit_test(test_retry_after_is_honoured_and_clamped),
+        cmocka_unit_test(test_retry_after_binds_only_who_asked),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_upstream_says_whether_to_retry),
         cmocka_unit_test(test_unreached_upstream_prefers_another),
