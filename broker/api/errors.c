@@ -66,7 +66,8 @@ void problem_from_status(struct problem *problem, int status)
                     "The job was written by a newer version than this process.");
         break;
     case ERR_CORRUPT:
-        problem_set(problem, PROBLEM_INTERNAL, NULL, "The stored record is damaged.");
+        problem_set(problem, PROBLEM_CORRUPT, NULL,
+                    "What is stored of the job is not what was written; it is not given out.");
         break;
     default:
         problem_set(problem, PROBLEM_INTERNAL, NULL, "Something unexpected happened.");

@@ -53,6 +53,7 @@ enum problem_retry { RETRY_UNSAID, RETRY_SOON, RETRY_NEVER };
     X(PROBLEM_TOO_MANY_MODELS, 429, "too_many_models", "Too many models are in use", RETRY_SOON) \
     X(PROBLEM_QUEUE_FULL, 429, "queue_full", "The queue is full", RETRY_SOON)                    \
     X(PROBLEM_INTERNAL, 500, "internal", "Internal error", RETRY_NEVER)                          \
+    X(PROBLEM_CORRUPT, 500, "corrupt_record", "The stored record is damaged", RETRY_NEVER)       \
     X(PROBLEM_UPSTREAM, 502, "upstream_error", "The upstream failed", RETRY_NEVER)               \
     X(PROBLEM_STORE_UNAVAILABLE, 503, "store_unavailable", "The store is not available",         \
       RETRY_SOON)                                                                                \

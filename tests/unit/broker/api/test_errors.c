@@ -115,7 +115,7 @@ static void test_statuses_of_the_queue(void **state)
         {ERR_NOT_FOUND, 404, "not_found"},     {ERR_OFFLINE, 503, "store_unavailable"},
         {ERR_UNFIT, 503, "store_unavailable"}, {ERR_BUSY, 503, "overloaded"},
         {ERR_UNKNOWN, 503, "outcome_unknown"}, {ERR_FULL, 503, "store_full"},
-        {ERR_NEWER, 503, "store_unavailable"}, {ERR_CORRUPT, 500, "internal"},
+        {ERR_NEWER, 503, "store_unavailable"}, {ERR_CORRUPT, 500, "corrupt_record"},
         {ERR_PROTOCOL, 500, "internal"},
     };
 
