@@ -7,6 +7,7 @@ fault took place. `NOT_HERE` names the rows that are not run, with the reason; i
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import resource
@@ -25,7 +26,7 @@ RESULTS = []  # (row, counts, verdict)
 NOT_HERE = {}
 FORBIDDEN = ("lost", "stuck", "double", "phantom", "backwards", "unexpected", "wrong")
 LOAD = {"rate": 200, "jobs": 2400, "delay_ms": 30, "may_fail": False, "load": True, "shim": None, "proxied": None,
-        "spared": False}
+        "spared": False, "tenants": ()}
 
 
 @dataclasses.dataclass
@@ -47,6 +48,7 @@ def row(number, what, smoke=False, needs=None, **options):
     shim                   "redis" or "penstock": who runs under the preload library; steered by run.steer
     proxied                "broker", "worker" or "all": whose connections to Redis go through run.proxy
     spared                 True: a second worker pool stands by that the fault does not hit
+    tenants                names of tenants; without any, everybody may do everything. Their keys are in run.keys
 
     needs: a function that answers why the row cannot run here, or nothing.
     """
@@ -80,8 +82,8 @@ class Run:
 
     def __init__(self, stack, options):
         self.stack, self.options = stack, options
-        self.ledger, self.proxy, self.steer = None, None, None
-        self.healed_at = None
+        self.ledger, self.proxy, self.steer, self.keys = None, None, None, {}
+        self.healed_at, self.recovered_s = None, None
         self._samples, self._stop = [], threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
@@ -182,6 +184,12 @@ def prepared(entry, options):
         through = {"redis": {"url": f"redis://127.0.0.1:{run.proxy.port}"}}
         if options["proxied"] in ("broker", "all"):
             stack.change_config(through)
+    if options["tenants"]:
+        path = stack.folder / "keys.yaml"
+        stack.change_config({"auth": {"mode": "keys", "keys_file": str(path)}})
+        for tenant in options["tenants"]:
+            done = stack.cli("keys", "add", tenant, "--keys-file", path, "--json")
+            run.keys[tenant] = json.loads(done.stdout)["key"]
     try:
         with stack:
             if options["proxied"]:
@@ -215,7 +223,7 @@ def execute(entry):
         entry.run(run)
         if run.healed_at is None:
             run.healed()
-        result["recovery_s"] = None
+        result["recovery_s"] = run.recovered_s
         if run.ledger:
             run.ledger.join()
             left = run.ledger.drain(120)

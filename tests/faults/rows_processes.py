@@ -126,7 +126,7 @@ def broken_reload(run):
     for process in (run.stack.worker, run.stack.broker):
         children = process.children()
         process.signal(signal.SIGHUP)
-        eventually(lambda process=process: "penstock.yaml:1" in process.log(), 10, "the refusal is logged")
+        eventually(lambda process=process: "reload_refused" in process.log(), 10, "the refusal is logged")
         assert process.children() == children
     path.write_text(good)
     assert http_call(run.stack.origin, "GET", "/readyz")[0] == 200

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.faults import matrix, rows_processes, rows_redis  # noqa: F401
+from tests.faults import (  # noqa: F401
+    matrix, rows_clients, rows_host, rows_network, rows_processes, rows_redis, rows_upstream)
 
 
 def chosen():

@@ -312,9 +312,9 @@ class Stack:
 
     def __init__(self, durability="memory", sim_flags=(), brokers=1, children=1, upstream=None, config=None,
                  redis_flags=(), sims=1, start_worker=True, env=None, listen=("127.0.0.1:0",), redis_env=None,
-                 redis_port=0, redis_disk_mib=None):
+                 redis_tcp=False, redis_disk_mib=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="penstock-test-"))
-        self.redis = Redis(self.folder, durability, redis_flags, redis_port, redis_env, redis_disk_mib)
+        self.redis = Redis(self.folder, durability, redis_flags, free_port() if redis_tcp else 0, redis_env, redis_disk_mib)
         self.sims = [Sim(self.folder, f"sim{i}", listen, sim_flags) for i in range(sims)]
         self.durability, self.env = durability, env
         self._brokers, self._children = brokers, children
@@ -379,7 +379,8 @@ class Stack:
         # A restarted broker comes back where its clients look for it.
         self.write_config(f"127.0.0.1:{port}", f"127.0.0.1:{metrics_port}")
 
-    def add_worker(self, config=None, env=None):
+    def add_worker(self, config=None, env=None, prefix=()):
+        """One more pool. prefix: what its command line starts with."""
         name = f"worker{len(self.workers)}"
         path = self.config_path()
         if config:
@@ -388,7 +389,7 @@ class Stack:
             for key, value in config.items():
                 merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
             path.write_text(json.dumps(merged))
-        worker = Process(name, [BIN / "penstock-worker", "--config", path], self.folder, ready_fd=True,
+        worker = Process(name, [*prefix, BIN / "penstock-worker", "--config", path], self.folder, ready_fd=True,
                          env={**(self.env or {}), **(env or {})}).start()
         assert worker.line().startswith("ready")
         self.workers.append(worker)
