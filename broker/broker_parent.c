@@ -154,7 +154,9 @@ static void on_end(struct parent *parent, unsigned number, int64_t now_ms)
         return;
     bool is_setup = !end.is_signal && end.code == PROCESS_EXIT_SETUP;
     if (is_stopping(parent)) {
-        if (end.is_signal || end.code != 0)
+        /* One that was started a moment ago may not have listened to signals yet. */
+        bool is_stopped_early = end.is_signal && end.code == SIGTERM && !child->is_ready;
+        if (!is_stopped_early && (end.is_signal || end.code != 0))
             parent->exit_code = parent->exit_code ? parent->exit_code : PROCESS_EXIT_FAILED;
         return;
     }
