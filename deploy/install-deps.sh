@@ -113,9 +113,10 @@ restore_policy() {
 trap restore_policy EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-if [[ ! -e $policy ]]; then
+# One that an earlier run of ours left, because it was killed, is ours too.
+if [[ ! -e $policy ]] || grep -q '^# penstock install-deps$' "$policy"; then
     policy_is_ours=1
-    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    printf '#!/bin/sh\n# penstock install-deps\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
     "${as_root[@]}" chmod 755 "$policy"
 fi
 
