@@ -207,6 +207,19 @@ $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(EVERYTHING)
 	$Q$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 .PHONY: fuzz-run fuzz-replay
 
+# Random histories of the Lua functions against a reference model: make model HISTORIES=1000000 SEED=1
+HISTORIES ?= 10000
+SEED      ?= 0
+MODEL      = $(OUT)/tests/model/queue_model
+$(MODEL): $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/model/*.c)) $(call archives,common/queue)
+	@mkdir -p $(@D) && echo "  LINK  $@"
+	$Q$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+model: $(MODEL)
+	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/model
+	$Qif $(MODEL) $(HISTORIES) $(SEED); then echo "$(HISTORIES) 0" > $(RESULTS)/model; \
+	  else echo "0 1" > $(RESULTS)/model; exit 1; fi
+.PHONY: model
+
 .PHONY: format tidy
 C_FILES = $(shell find common broker worker tests -name node_modules -prune -o -name '*.[ch]' -print)
 format:
@@ -287,6 +300,7 @@ help:
 	@echo "make sanitize        unit and e2e with address and undefined behaviour sanitizers"
 	@echo "make bench           throughput and latency, side by side with others (BENCH_ARGS=...)"
 	@echo "make fuzz-replay     every parser over its corpus and changed copies of it"
+	@echo "make model           the queue's functions against a model (HISTORIES=10000 SEED=0: any)"
 	@echo "make fuzz            every parser, FUZZ_SECONDS=60 each"
 	@echo "make format, tidy    rewrite with clang-format; clang-tidy and cppcheck"
 	@echo "make install, uninstall   DESTDIR= PREFIX=/usr/local"
