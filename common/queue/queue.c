@@ -419,6 +419,7 @@ int queue_create(const struct queue_options *options, struct queue **out, struct
     if (options->shards < 1 || options->shards > QUEUE_SHARDS_MAX)
         return error_set(why, ERR_INVALID, "redis.shards must be 1 to %d", QUEUE_SHARDS_MAX);
     queue = queue_alloc(sizeof(*queue));
+    queue->store.clock_offset_ms = clock_wall_ms() - clock_boot_ms();
     queue->url = url;
     queue->clocks = queue_alloc(options->shards * sizeof(queue->clocks[0]));
     set_defaults(queue, options);
@@ -458,7 +459,7 @@ void queue_close(struct queue *queue, void (*on_closed)(void *arg), void *arg)
 
 int64_t queue_now_ms(const struct queue *queue)
 {
-    return clock_wall_ms() + queue->store.clock_offset_ms;
+    return clock_boot_ms() + queue->store.clock_offset_ms;
 }
 
 const char *queue_self_id(const struct queue *queue)

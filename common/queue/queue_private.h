@@ -55,7 +55,8 @@ struct queue_store {
     int64_t memory_used, memory_max;
     int64_t claimable_mono_ms; /* last sweep that was answered */
     int64_t probed_mono_ms;
-    int64_t clock_offset_ms; /* Redis' clock minus ours */
+    bool is_clock_known;     /* false: the offset is that of our own wall clock */
+    int64_t clock_offset_ms; /* Redis' clock minus boot time, which nobody sets */
     unsigned info_left;      /* answers the probe waits for */
     int info_status;
     struct buf info;

@@ -548,8 +548,10 @@ void queue_sweep_done(struct queue *queue, const struct redisReply *reply)
     double round_trip = redis_link_round_trip_ms(queue->commands);
 
     if (row[0]->integer > 0 &&
-        (queue->store.clock_offset_ms == 0 || round_trip < OFFSET_ROUND_TRIP_MS))
-        queue->store.clock_offset_ms = row[0]->integer - clock_wall_ms();
+        (!queue->store.is_clock_known || round_trip < OFFSET_ROUND_TRIP_MS)) {
+        queue->store.clock_offset_ms = row[0]->integer - clock_boot_ms();
+        queue->store.is_clock_known = true;
+    }
     metrics_add(METRIC_JOBS_RECOVERED, (uint64_t)row[1]->integer);
     metrics_add(METRIC_JOBS_EXPIRED, (uint64_t)row[3]->integer);
     if (row[5]->integer != 0)
