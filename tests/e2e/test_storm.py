@@ -7,6 +7,7 @@ PENSTOCK_STORM_SECONDS makes it longer than the default.
 
 import asyncio
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -208,6 +209,8 @@ class Storm:
         if self.random.random() < 0.5:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     async def nonsense(self, session):
         target, body = self.random.choice([("/v1/jobs", b"{"), ("/v1/jobs", b"\xff"), ("/v1/jobs/query", {"ids": 1}),
