@@ -4,6 +4,7 @@
  * seconds defeats. We look at each connection once a second, and see what arrives and what is
  * acknowledged on its socket through TCP_INFO, without a system call in the ordinary course of a
  * request. */
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,6 +196,23 @@ static void look_for_hangups(struct http_server *server)
     }
 }
 
+/* libmicrohttpd does not see the end of a connection that came in one piece with the last bytes
+ * before it. Whoever has sent all it ever will and left the request unfinished is not waited for.
+ */
+static bool has_ended(const struct http_connection *connection)
+{
+    const struct http_request *request = connection->request;
+    char byte;
+
+    if (connection->is_suspended)
+        return false; /* look_for_hangups sees those */
+    if (request && request->phase != HTTP_LINE && request->phase != HTTP_DISCARD &&
+        request->phase != HTTP_COLLECT && request->phase != HTTP_STREAM)
+        return false;
+    ssize_t size = recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 /* ---- deadlines ----------------------------------------------------------- */
 
 static void refuse_slow_header(struct http_connection *connection)
@@ -279,6 +297,10 @@ static void check_connection(struct http_connection *connection, int64_t now_ms)
     }
     if (connection->is_cut)
         return;
+    if (has_ended(connection)) {
+        http_connection_cut(connection);
+        return;
+    }
     if (!request) {
         check_waiting(connection, now_ms);
         return;

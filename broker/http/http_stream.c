@@ -14,8 +14,10 @@ static ssize_t on_read(void *arg, uint64_t position, char *out, size_t size_max)
     size_t size = request->reply.size - request->stream_taken;
 
     (void)position;
+    /* The socket is shut down, so no end is sent: libmicrohttpd fails to, and closes. Told of an
+     * error here, some versions forget to. */
     if (request->is_dead)
-        return MHD_CONTENT_READER_END_WITH_ERROR;
+        return MHD_CONTENT_READER_END_OF_STREAM;
     if (size == 0) {
         if (request->stream_ended)
             return MHD_CONTENT_READER_END_OF_STREAM;

@@ -50,6 +50,32 @@ static void test_held_client_leaves(void **state)
     web_stop(&web);
 }
 
+/* The end comes in one piece with the last bytes, or with none. */
+static void test_gone_with_the_last_bytes(void **state)
+{
+    static const char *const texts[] = {
+        "", "GET /", "GET / HTTP/1.1\r\n" HOST,
+        "POST / HTTP/1.1\r\n" HOST "Content-Length: 1000\r\n\r\nxxx",
+        "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n5\r\nx"};
+    enum { TEXTS = sizeof texts / sizeof texts[0] };
+    struct web web;
+    int64_t start_ms = clock_mono_ms();
+    (void)state;
+
+    web_start(&web, NULL);
+    for (unsigned i = 0; i < 2 * TEXTS; i++) {
+        int fd = web_connect(&web);
+        web_wait_connections(&web, 1);
+        for (unsigned turns = 0; turns < 3 && i >= TEXTS; turns++)
+            web_turn(&web);
+        web_send(fd, texts[i % TEXTS]);
+        (void)close(fd);
+        web_wait_connections(&web, 0);
+    }
+    assert_true(clock_mono_ms() - start_ms < 2 * TEXTS * 1500);
+    web_stop(&web);
+}
+
 static unsigned freed_count;
 
 static void count_free(void *bytes)
@@ -377,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_held_client_leaves),
+        cmocka_unit_test(test_gone_with_the_last_bytes),
         cmocka_unit_test(test_answer_to_nobody),
         cmocka_unit_test(test_slow_header),
         cmocka_unit_test(test_idle_connections),

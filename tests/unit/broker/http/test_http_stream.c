@@ -75,6 +75,34 @@ static void test_arrives_as_it_is_written(void **state)
     web_stop(&web);
 }
 
+static void test_readers_that_left_are_let_go(void **state)
+{
+    enum { READERS = 8 };
+    const struct linger reset = {.l_onoff = 1};
+    struct web web;
+    char text[4096];
+    int fds[READERS];
+    (void)state;
+
+    web_start(&web, NULL);
+    for (unsigned i = 0; i < READERS; i++) {
+        struct http_request *request = start_stream(&web, &fds[i]);
+        (void)receive_until(&web, fds[i], text, sizeof text, "\r\n\r\n");
+        if (i % 4 < 2)
+            continue;
+        assert_int_equal(http_stream_write(request, "data", 4), 0);
+        (void)receive_until(&web, fds[i], text, sizeof text, "data");
+    }
+    for (int i = 0; i < READERS; i++) {
+        if (i % 2 == 1) /* by a reset, which leaves nothing to be read */
+            assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+        (void)close(fds[i]);
+    }
+    web_wait(&web, &web.gone_count, READERS);
+    web_wait_connections(&web, 0);
+    web_stop(&web);
+}
+
 static void test_written_before_it_flows(void **state)
 {
     struct web web;
@@ -216,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arrives_as_it_is_written),
+        cmocka_unit_test(test_readers_that_left_are_let_go),
         cmocka_unit_test(test_written_before_it_flows),
         cmocka_unit_test(test_slow_reader_fills_the_buffer),
         cmocka_unit_test(test_reader_leaves),
