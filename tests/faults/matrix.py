@@ -174,7 +174,8 @@ def prepared(entry, options):
     if options["shim"]:
         environment, steer = make_shim()
         stack_options["redis_env" if options["shim"] == "redis" else "env"] = environment
-    stack = Stack(start_worker=not options["proxied"], **stack_options)
+    stack_options.setdefault("start_worker", not options["proxied"])
+    stack = Stack(**stack_options)
     run = Run(stack, options)
     run.steer = steer
     direct = {"redis": {"url": stack.redis.url}}

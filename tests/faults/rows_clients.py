@@ -173,7 +173,6 @@ def one_key(run):
             run.stack.redis.kill()
             run.stack.redis.start()
 
-    api = run.stack.api()
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
         for number in range(6):
             sent = [pool.submit(send, f"key-{number}", index) for index in range(100)]
@@ -181,11 +180,36 @@ def one_key(run):
             ids = {one.result(60) for one in sent}
             assert len(ids) == 1, ids
             run.stack.wait_ready()
+            api = run.stack.api()  # the old connection may have died with its broker
             status, _, data = api.request("POST", "/v1/jobs", job("other"), {"Idempotency-Key": f"key-{number}"})
             assert status == 422 and json.loads(data)["code"] == "idempotency_mismatch", (status, data)
             assert api.finish(ids.pop(), 30)["status"] == "succeeded"
-    listed = api.json("GET", "/v1/jobs?limit=100", expect=200)["data"]
+    listed = run.stack.api().json("GET", "/v1/jobs?limit=100", expect=200)["data"]
     assert len(listed) == 6, len(listed)
+
+
+def poll_without_end(run, job_id, seconds):
+    """100 polls at a time on one connection, made anew when the broker says that it closes; how many were answered."""
+    text = f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 100
+    end, answered = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        with socket.create_connection(where(run)) as sock, sock.makefile("rb") as answers:
+            is_closing = False
+            while not is_closing and time.monotonic() < end:
+                sock.sendall(text)
+                for _ in range(100):
+                    line = answers.readline()
+                    assert b" 200 " in line, (line, answered)
+                    length = 0
+                    while (line := answers.readline().lower()) != b"\r\n":
+                        if line.startswith(b"content-length:"):
+                            length = int(line.split(b":")[1])
+                        is_closing = is_closing or line == b"connection: close\r\n"
+                    answers.read(length)
+                    answered += 1
+                    if is_closing:
+                        break
+    return answered
 
 
 @row("F72", "2,000 polls held open and a storm of further ones: submits go on", jobs=3200)
@@ -199,18 +223,8 @@ def poll_storm(run):
             sock = socket.create_connection(where(run))
             sock.sendall(f"GET /v1/jobs/{waiting}?wait=60s HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             held.append(sock)
-        end = time.monotonic() + 5
-        text = f"GET /v1/jobs/{waiting} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 100
-        with socket.create_connection(where(run)) as sock, sock.makefile("rb") as answers:
-            while time.monotonic() < end:
-                sock.sendall(text)
-                for _ in range(100):
-                    assert b" 200 " in answers.readline()
-                    length = 0
-                    while (line := answers.readline()) != b"\r\n":
-                        if line.lower().startswith(b"content-length"):
-                            length = int(line.split(b":")[1])
-                    answers.read(length)
+        polls = poll_without_end(run, waiting, 5)
+        assert polls > 5000, polls
         during = sorted(run.ledger.accept_seconds[at:])
         assert during[-len(during) // 10] <= max(0.25, 4 * calm), (calm, during[-len(during) // 10])
         grown = max(map(memory_mib, run.stack.broker.children())) - memory
@@ -222,35 +236,34 @@ def poll_storm(run):
     run.healed()
 
 
-@row("F74", "one tenant has 20,000 jobs waiting: another's ten hardly wait longer for it", load=False,
+@row("F74", "one tenant has 20,000 jobs waiting: another's forty take three times as long at most", load=False,
      tenants=("noisy", "quiet"), upstream={"concurrency": 16})
 def noisy_tenant(run):
     noisy, quiet = (run.stack.api(run.keys[tenant]) for tenant in ("noisy", "quiet"))
 
-    def ten_jobs():
+    def forty_jobs():
         begin = time.monotonic()
-        for one in [quiet.submit(chat(user="sim:delay_ms=100"))["id"] for _ in range(10)]:
+        for one in [quiet.submit(chat(user="sim:delay_ms=100"))["id"] for _ in range(40)]:
             assert quiet.finish(one)["status"] == "succeeded"
         return time.monotonic() - begin
 
-    alone = sorted(ten_jobs() for _ in range(5))[2]
+    alone = sorted(forty_jobs() for _ in range(5))[2]
     line = json.dumps({"endpoint": "/v1/chat/completions", "body": chat(user="sim:delay_ms=100")}) + "\n"
     for _ in range(2):
         status, _, data = noisy.request("POST", "/v1/jobs/bulk", line * 10000, {"Content-Type": "application/x-ndjson"},
                                         120)
         assert status == 200 and data.count(b'"id"') == 10000
-    beside = sorted(ten_jobs() for _ in range(5))[2]
+    beside = sorted(forty_jobs() for _ in range(5))[2]
     assert noisy.json("GET", "/v1/jobs?status=queued&limit=1", expect=200)["data"], "the crowd was gone already"
-    assert beside <= 3 * alone + 0.1, (alone, beside)
+    assert beside <= 3 * alone, (alone, beside)
 
 
 @row("F87", "an API key is replaced while it is in use: the new one works within 5 s, the old one no longer", load=False,
      tenants=("alice",))
 def key_replaced(run):
     path = run.stack.folder / "keys.yaml"
-    old = json.loads(run.stack.cli("keys", "ls", "--keys-file", path, "--json").stdout)
+    old = json.loads(run.stack.cli("keys", "ls", "--keys-file", path, "--json").stdout)["id"]
     new = json.loads(run.stack.cli("keys", "add", "alice", "--keys-file", path, "--json").stdout)["key"]
     eventually(lambda: Api(run.stack.origin, new).request("GET", "/v1/jobs")[0] == 200, 5, "the new key works")
-    first = (old["data"] if isinstance(old, dict) else old)[0]["id"]
-    run.stack.cli("keys", "rm", first, "--keys-file", path)
+    run.stack.cli("keys", "remove", old, "--keys-file", path)
     eventually(lambda: Api(run.stack.origin, run.keys["alice"]).request("GET", "/v1/jobs")[0] == 401, 5, "the old has gone")

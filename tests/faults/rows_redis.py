@@ -225,7 +225,8 @@ def bit_flip(run):
     for pid in run.stack.broker.children():  # what they remember is right: only what is read again is damaged
         os.kill(pid, signal.SIGKILL)
     run.stack.wait_ready()
-    status, _, data = run.stack.api().result(done["id"])
+    api = run.stack.api()
+    status, _, data = api.result(done["id"])
     assert status == 500 and b"corrupt" in data, (status, data)
     api.json("POST", "/v1/queues/sim-flip/resume", expect=200)
     ended = api.finish(waiting["id"], 30)
