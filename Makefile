@@ -4,6 +4,7 @@
 #   make check                         lint and unit tests
 #   make test                          install what is missing, then every suite; ends with "N passed, N failed"
 #   make check SAN=address,undefined   the same with sanitizers, in a folder of its own
+#   make FAILPOINTS=1                  the same with places that tests can make fail, in a folder of its own
 #   make BUILD=/tmp/x                  build somewhere else
 #   make V=1                           show full command lines
 #   make WERROR=1                      warnings are errors (continuous integration)
@@ -14,7 +15,7 @@ BUILD   ?= build
 CFLAGS  ?= -O2 -g
 CC      ?= cc
 comma   := ,
-OUT     := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+OUT     := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))$(if $(FAILPOINTS),/failpoints)
 
 # --- flags -------------------------------------------------------------------------------------
 
@@ -37,7 +38,8 @@ HARD := -fPIE -fno-common -fstack-protector-strong $(call has,-fstack-clash-prot
 DEPS   := $(shell pkg-config --cflags $(PKGS) 2>/dev/null) \
           $(if $(call pkg-first,hiredis_ssl),-DHAVE_HIREDIS_SSL=1)
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
-override CFLAGS  += -std=c11 -D_GNU_SOURCE -DPENSTOCK_VERSION='"$(VERSION)"' -I. $(WARN) $(HARD) $(DEPS)
+override CFLAGS  += -std=c11 -D_GNU_SOURCE -DPENSTOCK_VERSION='"$(VERSION)"' -I. \
+                   $(if $(FAILPOINTS),-DPENSTOCK_FAILPOINTS=1) $(WARN) $(HARD) $(DEPS)
 override LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SAN),-fsanitize=$(SAN))
 
 # --- what there is -----------------------------------------------------------------------------

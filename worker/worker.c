@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/base/process.h"
@@ -178,6 +179,7 @@ static void on_tick(uv_timer_t *tick)
     struct worker *worker = tick->data;
     int64_t now_mono_ms = clock_mono_ms();
 
+    FAILPOINT("worker-loop");
     if (now_mono_ms >= worker->second_mono_ms) {
         worker->second_mono_ms = now_mono_ms + SECOND_MS;
         on_second(worker, now_mono_ms);

@@ -7,6 +7,7 @@
 #include "broker/api/render.h"
 #include "broker/api/samples.h"
 #include "common/base/digest.h"
+#include "common/base/failpoint.h"
 #include "common/base/metrics.h"
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -146,6 +147,7 @@ static void on_submit(const struct queue_submit_result *result, void *arg)
         timer_stop(&context->timer);
         context_refuse(context, &problem);
     } else {
+        FAILPOINT("broker-after-commit");
         metrics_add(METRIC_JOBS_SUBMITTED, result->is_replay ? 0 : 1);
         if (result->is_replay)
             context_unwatch(context); /* the job it watched never came to be */

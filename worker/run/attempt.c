@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/digest.h"
+#include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "worker/run/commit.h"
@@ -265,6 +266,7 @@ static void on_end(const struct upstream_answer *answer, void *arg)
     struct outcome outcome = {.retry_after_ms = -1};
 
     CHECK(attempt->state == ATTEMPT_CALLING);
+    FAILPOINT_TEXT("worker-answer", answer->body);
     attempt->transfer = NULL;
     judge(attempt, answer, &outcome);
     tell_router(attempt, &outcome, answer);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "worker/run/job_copy.h"
@@ -156,6 +157,7 @@ static void send_now(struct attempt *attempt)
     struct queue *queue = attempt->runner->queue;
     struct job *job = &attempt->job;
 
+    FAILPOINT("worker-before-commit");
     attempt_set_state(attempt, ATTEMPT_COMMITTING);
     switch (attempt->verdict) {
     case VERDICT_FINISH:

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "worker/supervise/child_process.h"
 #include "worker/supervise/orphans.h"
@@ -184,6 +185,7 @@ static void hand_out(struct parent *parent)
     unsigned index = 0;
 
     while (!parent->is_stopping && (orphan = orphans_next(&parent->orphans)) != NULL) {
+        FAILPOINT("supervisor-before-handover");
         struct child_message message = {.type = CHILD_SAYS_ORPHANS, .number = orphan->number};
         for (; index < parent->policy.count; index++) {
             if (parent->policy.children[index].state == CHILD_RUNNING &&
