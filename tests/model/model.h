@@ -68,6 +68,7 @@ struct model_job {
     int commit_verb;
     enum job_state commit_state;
     int64_t due_ms, expires_ms, lease_score, created_ms;
+    int64_t deadline_seen_ms; /* ran at its deadline: looked at again by then, not before */
     int64_t position; /* in its lane */
     size_t live_bytes;
     unsigned body_pieces, result_pieces;

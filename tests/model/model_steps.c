@@ -9,6 +9,8 @@
 
 #include "common/job/limits.h"
 
+enum { DEADLINE_AGAIN_MS = 10000 }; /* as in lease.lua */
+
 void history_fault(struct history *history, const char *format, ...)
 {
     va_list args;
@@ -279,11 +281,14 @@ static unsigned expire(struct history *history, bool has_more)
     for (unsigned i = 0; i < history->jobs_count; i++) {
         struct model_job *job = &history->model.jobs[i];
 
-        if (!job->exists || (job->state != JOB_QUEUED && job->state != JOB_SCHEDULED) ||
-            !model_is_overdue(job, history->now_ms))
+        if (!job->exists || !model_is_overdue(job, history->now_ms))
+            continue;
+        if (job->state == JOB_RUNNING && job->deadline_seen_ms <= history->now_ms)
+            job->deadline_seen_ms = history->now_ms + DEADLINE_AGAIN_MS;
+        if (job->state != JOB_QUEUED && job->state != JOB_SCHEDULED)
             continue;
         if (check_letter(history, i) != 'E') {
-            if (!has_more)
+            if (!has_more && job->deadline_seen_ms <= history->now_ms)
                 history_fault(history, "job %u waits past its deadline, and the sweep is done", i);
             continue;
         }

@@ -60,6 +60,8 @@ function verbs.recover(keys, args)
   return count
 end
 
+local DEADLINE_AGAIN_MS = 10000
+
 -- What one call of sweep does, over all shards, is bounded by result.left; who has more to do is called again.
 
 -- Members of a sorted set that are due, as many as there is work left for.
@@ -125,7 +127,8 @@ local function near_deadlines(p, raw, result)
   if pointer <= last then result.has_more = true end
 end
 
--- queued and scheduled jobs past their deadline. Running ones are their worker's, or recovery's.
+-- queued and scheduled jobs past their deadline. Running ones are their worker's, or recovery's: they are looked at
+-- again later, because a worker may hand them back, to a route that nobody serves.
 local function expire(p, raw, sums, result)
   for _, id in ipairs(take_due(p .. 'Y', raw, result)) do
     local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
@@ -136,6 +139,8 @@ local function expire(p, raw, sums, result)
       if state == 'q' or state == 's' or state == 'b' then
         end_job(p, id, h, 'E', EXPIRED, raw, sums)
         result.expired = result.expired + 1
+      elseif state == 'r' then
+        call('ZADD', p .. 'Y', raw + DEADLINE_AGAIN_MS, id)
       end
     end
   end

@@ -294,6 +294,30 @@ static void deadlines_are_kept(void **state)
     rig_close(rig, queue);
 }
 
+/* A job that still runs at its deadline may be handed back, to a route that nobody serves. */
+static void a_deadline_outlasts_a_run(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    struct job job = rig_job(queue, "m");
+    unsigned shard = job_id_shard(&job.id);
+    long long noted = job.expires_at_ms = queue_now_ms(queue) + 200;
+
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    job = rig_claim(rig, queue, "m", 1, false)->jobs[0];
+    queue_sweep_start(queue);
+    for (int i = 0; i < 1000 && noted == job.expires_at_ms; i++) {
+        rig_run_ms(rig, 10);
+        noted = rig_ask_number(&rig->redis, "ZSCORE {%u}:Y %s", shard, job.id.core);
+    }
+    assert_true(noted > job.expires_at_ms);
+    assert_int_equal(rig_release(rig, queue, &job), 0);
+    rig_ask(&rig->redis, "ZADD {%u}:Y XX 1 %s", shard, job.id.core); /* as if that time had come */
+    wait_state(rig, queue, &job.id, JOB_EXPIRED);
+    assert_int_equal(rig_inspect(rig, queue), 0);
+    rig_close(rig, queue);
+}
+
 static void far_deadlines_come_near(void **state)
 {
     struct rig *rig = *state;
@@ -478,6 +502,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(cancel_in_every_live_state, set_up, tear_down),
         cmocka_unit_test_setup_teardown(forget_removes_the_result, set_up, tear_down),
         cmocka_unit_test_setup_teardown(deadlines_are_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_deadline_outlasts_a_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(far_deadlines_come_near, set_up, tear_down),
         cmocka_unit_test_setup_teardown(delayed_jobs_start_when_due, set_up, tear_down),
         cmocka_unit_test_setup_teardown(idempotency_keys, set_up, tear_down),
