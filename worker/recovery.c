@@ -30,13 +30,15 @@ static void ask(struct recovery_row *row)
     row->is_asking = true;
     row->is_hunting = count == 0;
     if (row->is_hunting) {
-        queue_recover_child(row->recovery->queue, row->child_id, on_done, row);
+        queue_recover_child(row->recovery->queue, row->child_id, row->blame, on_done, row);
         return;
     }
-    if (count > LIMIT_SWEEP)
-        count = LIMIT_SWEEP;
+    unsigned count_max = row->has_culprit ? 1 : LIMIT_SWEEP;
+    if (count > count_max)
+        count = count_max;
     row->asked_bytes = count * JOB_MEMBER_SIZE;
-    queue_recover(row->recovery->queue, row->members.data, (unsigned)count, on_done, row);
+    queue_recover(row->recovery->queue, row->members.data, (unsigned)count,
+                  row->has_culprit ? QUEUE_BLAME_CULPRIT : row->blame, on_done, row);
 }
 
 static void on_done(int status, void *arg)
@@ -56,6 +58,7 @@ static void on_done(int status, void *arg)
         return;
     }
     buf_consume(&row->members, row->asked_bytes);
+    row->has_culprit = false;
     ask(row);
 }
 
@@ -89,8 +92,11 @@ void recovery_add(struct recovery *recovery, uint32_t number, int fd)
         int status = tickets_read(fd, &row->members, row->child_id);
         log_event(status < 0 && status != ERR_NOT_FOUND ? LOG_WARN : LOG_INFO, "recovering",
                   LOG_I("number", number), LOG_I("jobs", row->members.size / JOB_MEMBER_SIZE),
+                  LOG_I("suspects", status == 1),
                   LOG_S("tickets", status < 0 ? error_text_of(status) : "read"));
-        if (status == 0)
+        row->has_culprit = status == 1;
+        row->blame = status == 1 ? QUEUE_BLAME_NOBODY : QUEUE_BLAME_EACH;
+        if (status >= 0)
             ask(row);
         else /* what cannot be read comes back when its lease lapses */
             finish_row(row);

@@ -15,6 +15,8 @@ struct recovery_row {
     uint32_t number; /* 0: free */
     struct buf members;
     char child_id[TICKETS_CHILD_SIZE];
+    bool has_culprit;       /* the first of the members was being worked on when the child died */
+    enum queue_blame blame; /* for the others */
     bool is_asking;
     bool is_hunting;    /* the members are done: the search by id is next */
     size_t asked_bytes; /* of the members, in the call in flight */

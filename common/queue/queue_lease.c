@@ -27,6 +27,7 @@ struct round {
     queue_done_fn on_done; /* of queue_recover; NULL: renewal */
     void *arg;
     enum queue_verb verb;
+    enum queue_blame blame; /* of queue_recover */
 };
 
 void queue_member_make(const struct job *job, char out[JOB_MEMBER_SIZE])
@@ -68,13 +69,16 @@ static void round_send(struct round *round)
         shards[shards_count++] = shard;
     }
     starts[shards_count] = end;
+    bool has_blame = round->blame != QUEUE_BLAME_EACH;
     queue_call_begin(queue, round->verb, shards, shards_count,
-                     shards_count + (round->verb == VERB_RENEW ? 1 : 0));
+                     shards_count + (round->verb == VERB_RENEW || has_blame ? 1 : 0));
     if (round->verb == VERB_RENEW)
         redis_link_number(queue->commands, queue->lease_ms);
     for (unsigned i = 0; i < shards_count; i++)
         redis_link_argument(queue->commands, round->members[starts[i]],
                             (size_t)(starts[i + 1] - starts[i]) * JOB_MEMBER_SIZE);
+    if (has_blame)
+        redis_link_text(queue->commands, round->blame == QUEUE_BLAME_CULPRIT ? "c" : "i");
     round->sent = end;
     queue_call_end(queue, &round->op);
 }
@@ -218,11 +222,12 @@ int64_t queue_lease_age_ms(const struct queue *queue)
 
 /* ---- recovery ----------------------------------------------------------------------- */
 
-void queue_recover(struct queue *queue, const char *members, unsigned count, queue_done_fn on_done,
-                   void *arg)
+void queue_recover(struct queue *queue, const char *members, unsigned count, enum queue_blame blame,
+                   queue_done_fn on_done, void *arg)
 {
     struct round *round = new_round(queue, VERB_RECOVER, count);
 
+    round->blame = blame;
     round->on_done = on_done;
     round->arg = arg;
     for (unsigned i = 0; i < count; i++) {

@@ -11,6 +11,7 @@ enum { SCAN_COUNT = 1000, MEMBERS_BYTES_MAX = 64 << 20, CURSOR_SIZE = 24 };
 
 struct hunt {
     struct queue_op op;
+    enum queue_blame blame;
     queue_done_fn on_done;
     void *arg;
     unsigned shard;
@@ -25,7 +26,7 @@ static void hunt_done(struct hunt *hunt, int status)
     unsigned count = (unsigned)(hunt->members.size / JOB_MEMBER_SIZE);
 
     if (status == 0 && count > 0)
-        queue_recover(queue, hunt->members.data, count, hunt->on_done, hunt->arg);
+        queue_recover(queue, hunt->members.data, count, hunt->blame, hunt->on_done, hunt->arg);
     else
         hunt->on_done(status, hunt->arg);
     buf_deinit(&hunt->members);
@@ -90,13 +91,14 @@ static void on_rows(struct queue_op *op, int status, const struct redisReply *re
 }
 
 void queue_recover_child(struct queue *queue, const char child[QUEUE_CHILD_SIZE],
-                         queue_done_fn on_done, void *arg)
+                         enum queue_blame blame, queue_done_fn on_done, void *arg)
 {
     struct hunt *hunt = queue_alloc(sizeof(*hunt));
     int status = queue_can_write(queue);
 
     hunt->op.queue = queue;
     hunt->op.on_reply = on_rows;
+    hunt->blame = blame;
     hunt->on_done = on_done;
     hunt->arg = arg;
     hunt->cursor[0] = '0';

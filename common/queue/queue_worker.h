@@ -74,15 +74,21 @@ void queue_on_worker_events(struct queue *queue, const struct queue_worker_event
 /* Starts the jittered <= 1 s sweep over all shards: tick of the logical clock, recover, promote,
  * expire. promoted or recovered jobs wake idle workers. */
 void queue_sweep_start(struct queue *queue);
+/* Why a child died, as far as its jobs are concerned. */
+enum queue_blame {
+    QUEUE_BLAME_EACH,    /* nobody knows: counted against each of them */
+    QUEUE_BLAME_CULPRIT, /* it was being worked on in that moment: a suspect from now on */
+    QUEUE_BLAME_NOBODY,  /* another job was: nothing is counted */
+};
 /* Recovers the given tickets (members of the lease set, JOB_MEMBER_SIZE bytes each) of a dead child
  * at once. */
-void queue_recover(struct queue *queue, const char *members, unsigned count, queue_done_fn on_done,
-                   void *arg);
+void queue_recover(struct queue *queue, const char *members, unsigned count, enum queue_blame blame,
+                   queue_done_fn on_done, void *arg);
 /* The same for all leases of a dead child, found by its queue_self_id: also those it was given
  * without living to note them. Looks at every lease, some 1,000 a command. ERR_INVALID: not an id.
  */
 enum { QUEUE_CHILD_SIZE = 8 };
 void queue_recover_child(struct queue *queue, const char child[QUEUE_CHILD_SIZE],
-                         queue_done_fn on_done, void *arg);
+                         enum queue_blame blame, queue_done_fn on_done, void *arg);
 
 #endif

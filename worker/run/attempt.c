@@ -260,12 +260,10 @@ static void tell_router(struct attempt *attempt, const struct outcome *outcome,
     claim_note_room(attempt->runner);
 }
 
-static void on_end(const struct upstream_answer *answer, void *arg)
+static void settle(struct attempt *attempt, const struct upstream_answer *answer)
 {
-    struct attempt *attempt = arg;
     struct outcome outcome = {.retry_after_ms = -1};
 
-    CHECK(attempt->state == ATTEMPT_CALLING);
     FAILPOINT_TEXT("worker-answer", answer->body);
     attempt->transfer = NULL;
     judge(attempt, answer, &outcome);
@@ -282,6 +280,18 @@ static void on_end(const struct upstream_answer *answer, void *arg)
     } else {
         settle_failure(attempt, &outcome, answer);
     }
+}
+
+/* Whatever the answer does to us, the tickets say whose it was. */
+static void on_end(const struct upstream_answer *answer, void *arg)
+{
+    struct attempt *attempt = arg;
+    struct tickets *tickets = &attempt->runner->table.tickets;
+
+    CHECK(attempt->state == ATTEMPT_CALLING);
+    tickets_enter(tickets, attempt->slot);
+    settle(attempt, answer);
+    tickets_leave(tickets);
 }
 
 /* ---- the beginning of a call ---- */
@@ -400,9 +410,8 @@ static void start_call(struct attempt *attempt)
         fail_unsent(attempt, &why);
 }
 
-void attempt_start(struct attempt *attempt)
+static void start(struct attempt *attempt)
 {
-    CHECK(attempt->state == ATTEMPT_NEW);
     const struct job *job = &attempt->job;
 
     if (job->expires_at_ms > 0 && queue_now_ms(attempt->runner->queue) >= job->expires_at_ms) {
@@ -412,6 +421,16 @@ void attempt_start(struct attempt *attempt)
         return;
     }
     start_call(attempt);
+}
+
+void attempt_start(struct attempt *attempt)
+{
+    struct tickets *tickets = &attempt->runner->table.tickets;
+
+    CHECK(attempt->state == ATTEMPT_NEW);
+    tickets_enter(tickets, attempt->slot);
+    start(attempt);
+    tickets_leave(tickets);
 }
 
 void attempt_abort(struct attempt *attempt, enum attempt_abort why)

@@ -15,7 +15,7 @@ enum { BODY_BYTES_MAX = 1 << 30 };
 
 void claim_init(struct runner *runner)
 {
-    runner->claimer = (struct claimer){0};
+    runner->claimer = (struct claimer){.wants_suspect = true, .empty_mono_ms = clock_mono_ms()};
     claim_learn_routes(runner);
 }
 
@@ -64,6 +64,7 @@ void claim_tick(struct runner *runner)
         return;
     claimer->may_wait = true;
     claimer->wants_hints = true;
+    claimer->wants_suspect = true;
     claimer->sweep_mono_ms =
         now_mono_ms + CLAIM_SWEEP_MS / 2 + (int64_t)(digest_random_u64() % (CLAIM_SWEEP_MS / 2));
 }
@@ -78,26 +79,42 @@ static unsigned room_of(struct slice route, void *arg)
     return router_room(runner->set->router, route);
 }
 
-static bool may_claim(const struct runner *runner)
+static bool may_claim(const struct runner *runner, int64_t now_mono_ms)
 {
     const struct claimer *claimer = &runner->claimer;
+    bool is_isolated = runner->suspects_count > 0 && now_mono_ms < claimer->alone_until_mono_ms;
 
     return claimer->has_change && (claimer->may_wait || route_list_has_hot(&claimer->routes)) &&
-           !claimer->is_asking && !runner->is_draining && !runner->held_first &&
+           !claimer->is_asking && !is_isolated && !runner->is_draining && !runner->held_first &&
            runner->table.count < runner->table.count_max &&
            runner->table.body_bytes < BODY_BYTES_MAX &&
            queue_commit_bytes(runner->queue) < COMMIT_BYTES_MAX &&
-           clock_mono_ms() >= claimer->paused_until_mono_ms && !runner_is_fenced(runner);
+           now_mono_ms >= claimer->paused_until_mono_ms && !runner_is_fenced(runner);
+}
+
+/* Alone, else, when this child always has something to do, in company. */
+static bool takes_suspect(const struct runner *runner, int64_t now_mono_ms)
+{
+    const struct claimer *claimer = &runner->claimer;
+
+    if (runner->suspects_count > 0)
+        return false;
+    if (runner->table.count == 0)
+        return claimer->wants_suspect;
+    return now_mono_ms - claimer->empty_mono_ms >= CLAIM_CROWDED_MS;
 }
 
 void claim_turn(struct runner *runner)
 {
     struct claimer *claimer = &runner->claimer;
+    int64_t now_mono_ms = clock_mono_ms();
     struct route_choice choices[LIMIT_CLAIM_ROUTES];
     struct queue_room rooms[LIMIT_CLAIM_ROUTES];
     unsigned hot_count;
 
-    if (!may_claim(runner))
+    if (runner->table.count == 0)
+        claimer->empty_mono_ms = now_mono_ms;
+    if (!may_claim(runner, now_mono_ms))
         return;
     claimer->has_change = false;
     unsigned count = route_list_select(&claimer->routes, room_of, runner, choices,
@@ -109,18 +126,22 @@ void claim_turn(struct runner *runner)
     for (unsigned i = 0; i < count; i++)
         rooms[i] = (struct queue_room){.route = choices[i].name, .room = choices[i].room};
 
+    bool may_be_suspect = takes_suspect(runner, now_mono_ms);
     unsigned count_max = runner->table.count_max - runner->table.count;
+    if (may_be_suspect && runner->table.count == 0)
+        count_max = 1; /* if it brings one, nothing shall come along */
     struct queue_claim_request request = {
         .rooms = rooms,
         .rooms_count = count,
         .count_max = count_max < LIMIT_CLAIM_COUNT ? count_max : LIMIT_CLAIM_COUNT,
-        .takes_suspect = runner->suspects_count == 0,
+        .takes_suspect = may_be_suspect,
         /* Who has no room must not be woken in place of one who has. */
         .wants_wake = upstream_set_has_room(runner->set),
     };
     claimer->is_asking = true;
     claimer->may_wait = false;
     claimer->wants_hints = false;
+    claimer->wants_suspect = claimer->wants_suspect && !may_be_suspect;
     queue_claim(runner->queue, &request, on_claim, runner);
 }
 
@@ -159,8 +180,11 @@ static void take_job(struct runner *runner, const struct job *job)
         return;
     }
     attempt->runner = runner;
-    if (attempt->is_suspect)
+    if (attempt->is_suspect) {
         runner->suspects_count++;
+        runner->claimer.alone_until_mono_ms =
+            runner->table.count == 1 ? clock_mono_ms() + CLAIM_ALONE_MS : 0;
+    }
     if (job->attempt == 0 && job->claim <= 1)
         metrics_observe_ms(METRIC_PICKUP_SECONDS,
                            (double)(queue_now_ms(runner->queue) - job->created_at_ms));

@@ -1,7 +1,10 @@
 /* When and how much to claim. One claim call is in flight at a time; the next one goes out at the
  * end of a loop turn in which something made it worth while: jobs wait and there is room for them.
  * Room is what the upstreams of a route can take now (router_room), bounded by the free attempts of
- * this child. */
+ * this child.
+ *
+ * Suspects, jobs whose process died, run alone where that can be had: a child that runs nothing
+ * asks for one first when it starts (in the place of one that died) and then once a second. */
 #ifndef PENSTOCK_RUN_CLAIM_H
 #define PENSTOCK_RUN_CLAIM_H
 
@@ -13,16 +16,21 @@
 struct runner;
 
 enum {
-    CLAIM_SWEEP_MS = 1000, /* jobs whose wake-up was lost are found after so long */
-    CLAIM_PAUSE_MS = 100,  /* after a claim that failed, or jobs that could not be started */
+    CLAIM_SWEEP_MS = 1000,   /* jobs whose wake-up was lost are found after so long */
+    CLAIM_PAUSE_MS = 100,    /* after a claim that failed, or jobs that could not be started */
+    CLAIM_CROWDED_MS = 3000, /* never without work for so long: suspects run in company */
+    CLAIM_ALONE_MS = 10000,  /* a suspect that runs for longer gets company */
 };
 
 struct claimer {
     struct route_list routes;
-    bool is_asking;   /* a claim is in flight */
-    bool may_wait;    /* jobs may be waiting in the queue */
-    bool wants_hints; /* the next claim is worth while even without room for anything known */
-    bool has_change;  /* room or knowledge changed since the last look */
+    bool is_asking;        /* a claim is in flight */
+    bool may_wait;         /* jobs may be waiting in the queue */
+    bool wants_hints;      /* the next claim is worth while even without room for anything known */
+    bool has_change;       /* room or knowledge changed since the last look */
+    bool wants_suspect;    /* the next claim of a child that runs nothing may bring a suspect */
+    int64_t empty_mono_ms; /* when this child last ran nothing */
+    int64_t alone_until_mono_ms; /* a suspect runs alone: nothing else is claimed before */
     int64_t paused_until_mono_ms;
     int64_t sweep_mono_ms; /* next sweep */
 };

@@ -1,6 +1,8 @@
 #include "worker/run/tickets.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,10 +10,16 @@
 
 #include "common/job/job_codec.h"
 
-/* The first slot is the head: the mark, the child's id, zeros. */
+/* The first slot is the head: the mark, the child's id, the slot being worked on, zeros. */
 static const char mark[] = "tickets1";
 
-enum { TICKETS_BYTES_MAX = 64 * 1024 * 1024, MARK_SIZE = sizeof mark - 1 };
+enum {
+    TICKETS_BYTES_MAX = 64 * 1024 * 1024,
+    MARK_SIZE = sizeof mark - 1,
+    CURRENT_AT = MARK_SIZE + TICKETS_CHILD_SIZE, /* four bytes: its number + 1; 0: none */
+};
+
+static_assert(CURRENT_AT % sizeof(uint32_t) == 0, "written in one piece");
 
 static size_t size_of(unsigned count)
 {
@@ -72,21 +80,46 @@ void tickets_clear(struct tickets *tickets, unsigned slot)
         __atomic_store_n(slot_at(tickets, slot), '\0', __ATOMIC_RELEASE);
 }
 
+static void set_current(struct tickets *tickets, uint32_t current)
+{
+    if (tickets->memory)
+        memcpy(tickets->memory + CURRENT_AT, &current, sizeof current);
+}
+
+void tickets_enter(struct tickets *tickets, unsigned slot)
+{
+    CHECK(slot < tickets->count);
+    set_current(tickets, slot + 1);
+}
+
+void tickets_leave(struct tickets *tickets)
+{
+    set_current(tickets, 0);
+}
+
 static int read_memory(const char *memory, size_t size, struct buf *out_members,
                        char out_child_id[TICKETS_CHILD_SIZE])
 {
     int status = 0;
+    uint32_t current;
+    size_t current_at = 0;
 
     if (memory[0] == '\0')
         return ERR_NOT_FOUND;
     if (memcmp(memory, mark, MARK_SIZE) != 0)
         return ERR_CORRUPT;
+    memcpy(&current, memory + CURRENT_AT, sizeof current);
+    if (current < size / JOB_MEMBER_SIZE && memory[current * JOB_MEMBER_SIZE] != '\0')
+        current_at = current * JOB_MEMBER_SIZE; /* 0 is the head: none */
+    if (current_at > 0)
+        status = buf_append(out_members, memory + current_at, JOB_MEMBER_SIZE);
     for (size_t at = JOB_MEMBER_SIZE; at < size && status == 0; at += JOB_MEMBER_SIZE)
-        if (memory[at] != '\0')
+        if (memory[at] != '\0' && at != current_at)
             status = buf_append(out_members, memory + at, JOB_MEMBER_SIZE);
-    if (status == 0)
-        memcpy(out_child_id, memory + MARK_SIZE, TICKETS_CHILD_SIZE);
-    return status;
+    if (status < 0)
+        return status;
+    memcpy(out_child_id, memory + MARK_SIZE, TICKETS_CHILD_SIZE);
+    return current_at > 0;
 }
 
 int tickets_read(int fd, struct buf *out_members, char out_child_id[TICKETS_CHILD_SIZE])

@@ -25,7 +25,9 @@ function verbs.renew(keys, args)
 end
 
 -- A lease whose process is gone: back to the queue, alone if this happened before, and at last failed as poison.
-local function recover_one(p, member, raw, sums)
+-- blame: 'c' this very job was being worked on when its process died, so it is suspect at once; 'i' another was, and
+-- nothing is counted; nil: nobody knows.
+local function recover_one(p, member, raw, sums, blame)
   if call('ZREM', p .. 'L', member) == 0 then return false end
   local id = sub(member, 2, 35)
   local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
@@ -33,7 +35,8 @@ local function recover_one(p, member, raw, sums)
   local _, state, _, claim, _, crashes, _, token = unpack_bytes(MUTABLE, h, 2)
   if state ~= 'r' or claim ~= unpack_bytes('<I2', member, 47) or token ~= sub(member, 49) then return false end
   local expires = unpack_bytes('<I6', h, 57)
-  crashes = min(crashes + 1, 255)
+  if blame ~= 'i' then crashes = min(crashes + 1, 255) end
+  if blame == 'c' then crashes = max(crashes, LIMIT_CRASHES_SUSPECT) end
   h = sub(h, 1, 7) .. char(crashes) .. sub(h, 9)
   if expires > 0 and expires <= raw then
     end_job(p, id, h, 'E', EXPIRED, raw, sums)
@@ -47,12 +50,13 @@ local function recover_one(p, member, raw, sums)
   return true
 end
 
--- recover: members of dead children, one argument a shard. Answers how many were recovered.
+-- recover: members of dead children, one argument a shard; then, if that is known, blame. Answers how many were
+-- recovered.
 function verbs.recover(keys, args)
-  local raw, sums, count = now_ms(), {}, 0
-  for i, p in ipairs(prefixes(keys)) do
+  local raw, sums, count, shard = now_ms(), {}, 0, prefixes(keys)
+  for i, p in ipairs(shard) do
     for at = 1, #args[i], 64 do
-      if recover_one(p, sub(args[i], at, at + 63), raw, sums) then count = count + 1 end
+      if recover_one(p, sub(args[i], at, at + 63), raw, sums, args[#shard + 1]) then count = count + 1 end
     end
   end
   write_sums(sums)

@@ -45,15 +45,21 @@ static void on_recovered(int status, void *arg)
     recovered->is_done = 1;
 }
 
-static void recover(struct rig *rig, struct queue *queue, const struct job *job)
+static void recover_blaming(struct rig *rig, struct queue *queue, const struct job *job,
+                            enum queue_blame blame)
 {
     struct recovered recovered = {.is_done = 0};
     char member[JOB_MEMBER_SIZE];
 
     make_member(job, member);
-    queue_recover(queue, member, 1, on_recovered, &recovered);
+    queue_recover(queue, member, 1, blame, on_recovered, &recovered);
     rig_wait(rig, &recovered.is_done);
     assert_int_equal(recovered.status, 0);
+}
+
+static void recover(struct rig *rig, struct queue *queue, const struct job *job)
+{
+    recover_blaming(rig, queue, job, QUEUE_BLAME_EACH);
 }
 
 static void a_recovered_job_fences_its_old_worker(void **state)
@@ -106,12 +112,12 @@ static void a_dead_child_is_found_by_its_id(void **state)
     assert_int_equal(claimed->count, 10);
     struct job mine = claimed->jobs[0];
 
-    queue_recover_child(alive, "no good!", on_recovered, &recovered);
+    queue_recover_child(alive, "no good!", QUEUE_BLAME_EACH, on_recovered, &recovered);
     rig_wait(rig, &recovered.is_done);
     assert_int_equal(recovered.status, ERR_INVALID);
     for (int round = 0; round < 2; round++) { /* the second finds nothing any more */
         recovered.is_done = 0;
-        queue_recover_child(alive, queue_self_id(dead), on_recovered, &recovered);
+        queue_recover_child(alive, queue_self_id(dead), QUEUE_BLAME_EACH, on_recovered, &recovered);
         rig_wait(rig, &recovered.is_done);
         assert_int_equal(recovered.status, 0);
     }
@@ -157,7 +163,7 @@ static void leases_lapse_and_are_renewed(void **state)
 
     /* Recovered by hand: the next round notices. */
     make_member(&running, member);
-    queue_recover(other, member, 1, on_recovered, &recovered);
+    queue_recover(other, member, 1, QUEUE_BLAME_EACH, on_recovered, &recovered);
     rig_wait(rig, &recovered.is_done);
     rig_wait(rig, &lost_count);
     assert_int_equal(lost_count, 1);
@@ -176,6 +182,33 @@ static void leases_lapse_and_are_renewed(void **state)
     assert_int_equal(now.crashes, 2);
     assert_int_equal(rig_inspect(rig, other), 0);
     rig_close(rig, other);
+}
+
+/* Whose job was being worked on is a suspect after one death and poison after three more; those
+ * that died along with it stay as they are. */
+static void blame_falls_on_the_culprit_alone(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "worker");
+    struct job culprit = rig_job(queue, "m"), bystander = rig_job(queue, "n"), now;
+
+    assert_int_equal(rig_submit(rig, queue, &culprit).status, 0);
+    assert_int_equal(rig_submit(rig, queue, &bystander).status, 0);
+    for (int death = 1; death <= LIMIT_CRASHES - LIMIT_CRASHES_SUSPECT + 1; death++) {
+        struct job running = rig_claim(rig, queue, "m", 5, death > 1)->jobs[0];
+        assert_int_equal((running.flags & JOB_FLAG_SUSPECT) != 0, death > 1);
+        struct job beside = rig_claim(rig, queue, "n", 5, false)->jobs[0];
+        recover_blaming(rig, queue, &running, QUEUE_BLAME_CULPRIT);
+        recover_blaming(rig, queue, &beside, QUEUE_BLAME_NOBODY);
+        assert_int_equal(rig_get(rig, queue, &bystander.id, &now), 0);
+        assert_int_equal(now.state, JOB_QUEUED);
+        assert_int_equal(now.crashes, 0);
+    }
+    assert_int_equal(rig_get(rig, queue, &culprit.id, &now), 0);
+    assert_int_equal(now.state, JOB_FAILED);
+    assert_true(slice_is(now.error_code, "poison"));
+    assert_int_equal(rig_inspect(rig, queue), 0);
+    rig_close(rig, queue);
 }
 
 static void suspects_run_alone_and_end_as_poison(void **state)
@@ -515,6 +548,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_recovered_job_fences_its_old_worker, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dead_child_is_found_by_its_id, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leases_lapse_and_are_renewed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(blame_falls_on_the_culprit_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),

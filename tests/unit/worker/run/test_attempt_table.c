@@ -174,8 +174,21 @@ static void test_tickets(void **state)
         assert_int_equal(parsed.claim, expected->claim);
         assert_memory_equal(member + JOB_TICKET_SIZE, expected->token, JOB_TOKEN_SIZE);
     }
+
+    /* The one being worked on comes first. */
+    tickets_enter(&table.tickets, attempts[2]->slot);
+    buf_clear(&members);
+    assert_int_equal(tickets_read(fd, &members, child_id), 1);
+    assert_int_equal(members.size, 2 * JOB_MEMBER_SIZE);
+    struct job first = {0};
+    assert_int_equal(job_ticket_parse(members.data, JOB_TICKET_SIZE, &first), 0);
+    assert_string_equal(first.id.core, jobs[2].id.core);
+    attempt_table_remove(&table, attempts[2]); /* ended meanwhile: nobody is to blame */
+    buf_clear(&members);
+    assert_int_equal(tickets_read(fd, &members, child_id), 0);
+    assert_int_equal(members.size, JOB_MEMBER_SIZE);
+    tickets_leave(&table.tickets);
     attempt_table_remove(&table, attempts[0]);
-    attempt_table_remove(&table, attempts[2]);
     buf_clear(&members);
     assert_int_equal(tickets_read(fd, &members, child_id), 0);
     assert_int_equal(members.size, 0);
@@ -200,6 +213,7 @@ static void test_tickets_of_a_strange_file(void **state)
     assert_int_equal(pwrite(fd, "tickets1abcdefgh", 16, 0), 16);
     assert_int_equal(pwrite(fd, "1", 1, JOB_MEMBER_SIZE), 1);
     assert_int_equal(pwrite(fd, "1", 1, 2 * JOB_MEMBER_SIZE), 1); /* a part of a slot is none */
+    assert_int_equal(pwrite(fd, "\xff\xff\xff\xff", 4, 16), 4);   /* nor is one far away */
     assert_int_equal(tickets_read(fd, &members, child_id), 0);
     assert_int_equal(members.size, JOB_MEMBER_SIZE);
     (void)close(fd);

@@ -161,6 +161,7 @@ static void test_claims_are_bounded_by_free_attempts(void **state)
     struct bench *bench = open_bench(ONE, 2);
     struct job jobs[2] = {job_of(1), job_of(2)};
 
+    bench->runner.claimer.wants_suspect = false;
     runner_turn(&bench->runner);
     assert_int_equal(bench->queue.request.count_max, 2);
     fake_answer_claim(&bench->queue, &(struct queue_claim_result){
@@ -231,24 +232,6 @@ static void test_hints_are_followed(void **state)
     assert_int_equal(bench->queue.claims_count, 2);
     assert_int_equal(fake_room(&bench->queue, "g-7"), 2);
     assert_int_equal(fake_room(&bench->queue, "other"), 0); /* nobody here serves it */
-    close_bench(bench);
-}
-
-static void test_suspects_run_alone(void **state)
-{
-    (void)state;
-    struct bench *bench = open_bench(ONE, 10);
-    struct job job = job_of(1);
-
-    job.flags = JOB_FLAG_SUSPECT;
-    give(bench, &job, 1, true);
-    runner_turn(&bench->runner);
-    assert_false(bench->queue.request.takes_suspect);
-    fake_answer_claim(&bench->queue, &(struct queue_claim_result){.has_more = true});
-    fake_answer(&bench->pool, 0, 200, ANSWER);
-    fake_done(&bench->queue, 0, 0);
-    runner_turn(&bench->runner);
-    assert_true(bench->queue.request.takes_suspect);
     close_bench(bench);
 }
 
@@ -671,7 +654,6 @@ int main(void)
         cmocka_unit_test(test_claims_are_bounded_by_bytes),
         cmocka_unit_test(test_claims_wait_for_results_to_be_stored),
         cmocka_unit_test(test_hints_are_followed),
-        cmocka_unit_test(test_suspects_run_alone),
         cmocka_unit_test(test_failed_claim_pauses),
         cmocka_unit_test(test_success),
         cmocka_unit_test(test_retry_then_fail),
