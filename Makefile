@@ -217,9 +217,7 @@ $(MODEL): $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/model/*.c)) $(call archives
 	@mkdir -p $(@D) && echo "  LINK  $@"
 	$Q$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 model: $(MODEL)
-	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/model
-	$Qif $(MODEL) $(HISTORIES) $(SEED); then echo "$(HISTORIES) 0" > $(RESULTS)/model; \
-	  else echo "0 1" > $(RESULTS)/model; exit 1; fi
+	$Qtests/model/run.sh $(RESULTS)/model $(MODEL) $(HISTORIES) $(SEED)
 .PHONY: model
 
 .PHONY: format tidy

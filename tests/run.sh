@@ -58,6 +58,7 @@ fi
 
 suite lint "$build/results/lint" lint
 suite unit "$build/results/unit" unit
+suite model "$build/results/model" model HISTORIES=10000 SEED=0
 suite sim "$build/results/sim" simtest
 suite e2e "$build/results/e2e" e2e
 suite faults "$build/results/faults" faults-smoke

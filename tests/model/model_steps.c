@@ -108,6 +108,8 @@ static unsigned draw_claims(const struct history *history, struct random *random
         bool is_new = true;
 
         drawn[i] = (int)random_below(random, history->claims_count);
+        if (!holds(history, drawn[i])) /* rather one that still runs */
+            drawn[i] = (int)random_below(random, history->claims_count);
         for (unsigned n = 0; n < i; n++)
             is_new = is_new && drawn[n] != drawn[i];
         if (!is_new)

@@ -25,6 +25,7 @@ struct job history_job(const struct history *history, unsigned index, char text[
                       .created_at_ms = from->created_ms,
                       .expires_at_ms = from->expires_ms,
                       .claim = from->claim,
+                      .crashes = from->crashes,
                       .route = slice_of(model_routes[from->route]),
                       .tenant_name = slice_of(model_tenants[from->tenant])};
 
@@ -79,6 +80,7 @@ static void draw(struct history *history, struct random *random, struct submissi
                               .tenant = random_below(random, MODEL_TENANTS),
                               .priority = (enum job_priority)random_below(random, 3),
                               .claim = random_chance(random, 10) ? UINT16_MAX : 0,
+                              .crashes = random_chance(random, 10) ? 3 : 0, /* poison is near */
                               .sequence = 1,
                               .owner = -1,
                               .commit_claim = -1,
