@@ -5,6 +5,7 @@
 #   make test                          install what is missing, then every suite; ends with "N passed, N failed"
 #   make check SAN=address,undefined   the same with sanitizers, in a folder of its own
 #   make FAILPOINTS=1                  the same with places that tests can make fail, in a folder of its own
+#   make SCHEMA=2                      as a version that writes records of another schema, likewise: for tests
 #   make BUILD=/tmp/x                  build somewhere else
 #   make V=1                           show full command lines
 #   make WERROR=1                      warnings are errors (continuous integration)
@@ -15,7 +16,7 @@ BUILD   ?= build
 CFLAGS  ?= -O2 -g
 CC      ?= cc
 comma   := ,
-OUT     := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))$(if $(FAILPOINTS),/failpoints)
+OUT     := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))$(if $(FAILPOINTS),/failpoints)$(if $(SCHEMA),/schema-$(SCHEMA))
 
 # --- flags -------------------------------------------------------------------------------------
 
@@ -39,7 +40,8 @@ DEPS   := $(shell pkg-config --cflags $(PKGS) 2>/dev/null) \
           $(if $(call pkg-first,hiredis_ssl),-DHAVE_HIREDIS_SSL=1)
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm
 override CFLAGS  += -std=c11 -D_GNU_SOURCE -DPENSTOCK_VERSION='"$(VERSION)"' -I. \
-                   $(if $(FAILPOINTS),-DPENSTOCK_FAILPOINTS=1) $(WARN) $(HARD) $(DEPS)
+                   $(if $(FAILPOINTS),-DPENSTOCK_FAILPOINTS=1) \
+                   $(if $(SCHEMA),-DPENSTOCK_SCHEMA=$(SCHEMA)) $(WARN) $(HARD) $(DEPS)
 override LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SAN),-fsanitize=$(SAN))
 
 # --- what there is -----------------------------------------------------------------------------
@@ -176,6 +178,14 @@ faults-smoke: all tests-deps $(SHIM)
 faults: all tests-deps $(SHIM)
 	$Q$(SUITE_ENV) PENSTOCK_SHIM='$(abspath $(SHIM))' PENSTOCK_FAULTS=full \
 	  tests/pytest.sh $(VENV) $(RESULTS)/faults 14400 tests/faults
+# MINUTES at half load with a fault each: docs/soak.md. RATE=jobs/s, SEED=n: as told.
+MINUTES ?= 60
+soak:
+	$Qdeploy/install-deps.sh --bench
+	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed
+	$Q$(SUITE_ENV) PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/faults/soak.py --minutes '$(MINUTES)' \
+	  --results '$(abspath $(RESULTS))' --rate '$(or $(RATE),0)' --seed '$(filter-out 0,$(SEED))' --sabotage '$(SABOTAGE)'
+.PHONY: soak
 sanitize:
 	$Q$(MAKE) SAN=address,undefined unit fuzz-replay simtest e2e
 
@@ -297,6 +307,7 @@ help:
 	@echo "make e2e             the whole stack against a real Redis and the simulator"
 	@echo "make simtest         the simulator itself"
 	@echo "make faults-smoke    the fault rows that matter most;  make faults: all of them, and docs/faults.md"
+	@echo "make soak            MINUTES=60 at half load, a fault a minute, then slopes (RATE=jobs/s SEED=n): docs/soak.md"
 	@echo "make sanitize        unit and e2e with address and undefined behaviour sanitizers"
 	@echo "make bench           throughput and latency, side by side with others (BENCH_ARGS=...)"
 	@echo "make fuzz-replay     every parser over its corpus and changed copies of it"
