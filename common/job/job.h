@@ -77,6 +77,8 @@ struct job_attempt {
 /* All slices are borrowed from whatever the job was decoded or built from. */
 struct job {
     struct job_id id;
+    unsigned schema; /* its record's, kept for life, so that who could read it before still can; 0:
+                        this build's */
     enum job_state state;
     unsigned flags;
     unsigned claim;   /* grows at every claim; with token it fences */

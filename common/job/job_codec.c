@@ -65,7 +65,7 @@ static void put_header(const struct job *job, bool has_home, size_t meta_size, c
     job_ticket_make(job, ticket);
     memset(h, 0, JOB_HEADER_SIZE);
     h[0] = 'P';
-    h[1] = JOB_SCHEMA;
+    h[1] = (char)(job->schema ? job->schema : JOB_SCHEMA);
     h[AT_STATE] = job_state_letter(job->state);
     h[AT_FLAGS] = (char)(job->flags | (has_home ? JOB_RECORD_HOME : 0));
     put(h + AT_CLAIM, job->claim, 2);
@@ -102,6 +102,7 @@ int job_encode(const struct job *job, struct buf *out)
     size_t head = JOB_HEADER_SIZE + (home ? (size_t)JOB_HOME_SIZE : 0) + job->route.size;
     int status;
 
+    CHECK(job->schema <= JOB_SCHEMA);
     if (job->route.size > LIMIT_ROUTE_BYTES || (!in_pieces && job->payload.size > UINT32_MAX))
         return ERR_TOO_BIG;
     status = buf_reserve(out, head + (in_pieces ? 0 : job->payload.size) + 256);
@@ -204,9 +205,9 @@ int job_decode(const struct job_id *id, const char *bytes, size_t size, struct j
 
     if (head == 0)
         return error_set(why, ERR_CORRUPT, "no job header in %zu bytes", size);
-    if (bytes[1] != JOB_SCHEMA)
-        return error_set(why, (unsigned char)bytes[1] > JOB_SCHEMA ? ERR_NEWER : ERR_CORRUPT,
-                         "schema %u", (unsigned char)bytes[1]);
+    job.schema = (unsigned char)bytes[1];
+    if (job.schema == 0 || job.schema > JOB_SCHEMA)
+        return error_set(why, job.schema ? ERR_NEWER : ERR_CORRUPT, "schema %u", job.schema);
     if (head > size)
         return error_set(why, ERR_TOO_BIG, "head of %zu bytes, %zu given", head, size);
     status = get_header(bytes, &job, why);

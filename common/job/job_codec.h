@@ -37,8 +37,14 @@ enum job_verdict {
     JOB_VERDICT_EXPIRED
 };
 
+/* What this build writes at most, and reads with everything below. Another number only in test
+ * builds (make SCHEMA=2), so that versions can be run side by side. */
+#ifndef PENSTOCK_SCHEMA
+#define PENSTOCK_SCHEMA 1
+#endif
+
 enum {
-    JOB_SCHEMA = 1,
+    JOB_SCHEMA = PENSTOCK_SCHEMA,
     JOB_TICKET_SCHEMA = '1',
     JOB_HEADER_SIZE = 104,
     JOB_RECORD_HOME = 0x10,
@@ -50,14 +56,15 @@ enum {
 
 /* Appends the record of job to out: with payload bytes inline, or without them when
  * JOB_FLAG_PIECES is set (the caller stores the pieces). payload_size is taken from
- * payload.size unless pieces. ERR_TOO_BIG, ERR_NOMEM. */
+ * payload.size unless pieces. It is written in the schema job->schema says. ERR_TOO_BIG, ERR_NOMEM.
+ */
 MUST_CHECK int job_encode(const struct job *job, struct buf *out);
 
 /* Reads a record; slices of out point into bytes. `bytes` may end anywhere after the head (polls
  * read only the beginning): payload.bytes is then NULL and its checksum is not looked at.
- * ERR_CORRUPT with what does not fit in why; ERR_NEWER for another schema; ERR_TOO_BIG when the
- * head itself is longer than size: read job_head_size() bytes and try again. The id is not in the
- * record: the caller knows it. */
+ * ERR_CORRUPT with what does not fit in why; ERR_NEWER for a schema above ours; ERR_TOO_BIG when
+ * the head itself is longer than size: read job_head_size() bytes and try again. The id is not in
+ * the record: the caller knows it. */
 MUST_CHECK int job_decode(const struct job_id *id, const char *bytes, size_t size, struct job *out,
                           struct error_text *why);
 /* Bytes of header, route and meta; needs JOB_HEADER_SIZE bytes. 0 when this is no header. */

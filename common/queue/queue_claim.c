@@ -86,9 +86,10 @@ static void fail_corrupt(struct claim *claim, const struct queue_load *load, con
     struct job job = {.id = load->id};
     char head[JOB_HEADER_SIZE];
 
-    if (size < JOB_HEADER_SIZE || bytes[0] != 'P' || bytes[1] != JOB_SCHEMA)
+    if (size < JOB_HEADER_SIZE || bytes[0] != 'P' || (unsigned char)bytes[1] > JOB_SCHEMA)
         return; /* nothing here to be failed: its lease lapses, and recovery drops it */
     memcpy(head, bytes, sizeof(head));
+    job.schema = (unsigned char)head[1];
     job.claim = (unsigned char)head[4] | (unsigned)(unsigned char)head[5] << 8;
     job.attempt = (unsigned char)head[6];
     job.crashes = (unsigned char)head[7];
@@ -239,7 +240,7 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
 {
     const struct redisReply *ids;
 
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 4 ||
         reply->element[0]->type != REDIS_REPLY_STRING ||
         reply->element[2]->type != REDIS_REPLY_ARRAY)
         return ERR_PROTOCOL;
@@ -258,6 +259,7 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
     }
     claim->has_more = reply->element[1]->integer != 0;
     read_hints(claim, reply->element[2]);
+    queue_note_newer(claim->op.queue, (uint64_t)reply->element[3]->integer);
     return 0;
 }
 

@@ -18,6 +18,7 @@ enum {
     FOLLOW_MS = 60 * 1000,
     CLAIM_BYTES = 32 << 20, /* bodies of one claim call, so that a worker's memory is bounded */
     INSPECT_SCAN = 200,
+    ASIDE_MS = 1000, /* how long a job of a newer version is left before it is looked at again */
 };
 
 static const char *const verb_words[VERB_COUNT] = {
@@ -45,6 +46,8 @@ static const struct {
     {"FOLLOW_MS", FOLLOW_MS},
     {"CLAIM_BYTES", CLAIM_BYTES},
     {"INSPECT_SCAN", INSPECT_SCAN},
+    {"JOB_SCHEMA", JOB_SCHEMA},
+    {"ASIDE_MS", ASIDE_MS},
 };
 
 const char *queue_verb_word(enum queue_verb verb)

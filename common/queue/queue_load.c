@@ -166,6 +166,8 @@ void queue_load_start(struct queue_load *load, const char *bytes, size_t size)
     load->status = buf_append(&load->record, bytes, size);
     if (load->status == 0)
         load->status = job_decode(&load->id, load->record.data, load->record.size, job, &load->why);
+    if (load->status == ERR_NEWER)
+        queue_note_newer(load->queue, 1);
     if (load->status == 0 && has_attempts_apart(job)) {
         if (queue_can_read(load->queue) == 0)
             ask_attempts(load);

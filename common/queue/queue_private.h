@@ -15,6 +15,7 @@
 
 enum {
     QUEUE_SHARDS_MAX = 1024,
+    QUEUE_LAYOUT = 1, /* of the keys; records have a schema of their own */
     QUEUE_SELF_SIZE = 8,
     QUEUE_HELD_BYTES_MAX = 64 << 20,    /* one record, and submits that are gathered */
     QUEUE_COMMIT_BYTES_MAX = 512 << 20, /* commits that are not answered; claims stop long before */
@@ -55,6 +56,8 @@ struct queue_store {
     int64_t memory_used, memory_max;
     int64_t claimable_mono_ms; /* last sweep that was answered */
     int64_t probed_mono_ms;
+    int64_t newer_mono_ms;   /* when we last said that a newer version's jobs are here; 0: never */
+    unsigned schema;         /* what new records are written in; 0: not known yet */
     bool is_clock_known;     /* false: the offset is that of our own wall clock */
     int64_t clock_offset_ms; /* Redis' clock minus boot time, which nobody sets */
     unsigned info_left;      /* answers the probe waits for */
@@ -166,6 +169,8 @@ void queue_store_suspect(struct queue *queue, const struct redisReply *reply);
 void queue_store_second(struct queue *queue, int64_t now_mono_ms);
 void queue_store_on_sweep(struct queue_op *op, int status, const struct redisReply *reply);
 void queue_health_changed(struct queue *queue);
+/* Jobs that a newer version wrote were met: counted, and said in the log once a minute. */
+void queue_note_newer(struct queue *queue, uint64_t count);
 bool queue_is_ready(const struct queue *queue);
 
 /* ---- the others --------------------------------------------------------------------- */

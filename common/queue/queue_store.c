@@ -16,6 +16,7 @@
 
 enum {
     PROBE_EVERY_MS = 5000,
+    NEWER_SAY_MS = 60 * 1000,
     CLAIMABLE_MS_MAX = 3000, /* an older proof that claims are possible is none */
     FULL_PERCENT = 85,       /* new jobs are refused above this share of maxmemory… */
     DRAINED_PERCENT = 80,    /* …until it is below this */
@@ -318,7 +319,7 @@ static void on_shards(int status, const struct redisReply *reply, void *arg)
 {
     struct queue *queue = arg;
     struct queue_store *store = &queue->store;
-    int64_t shards = 0, schema = 0;
+    int64_t shards = 0, schema = JOB_SCHEMA, layout = 1;
     char detail[128];
 
     if (status < 0 || !store->is_probing)
@@ -327,19 +328,27 @@ static void on_shards(int status, const struct redisReply *reply, void *arg)
         (void)queue_error_status(queue, reply);
         return;
     }
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
         reply->element[0]->type != REDIS_REPLY_STRING ||
         text_parse_i64(reply->element[0]->str, reply->element[0]->len, 1, QUEUE_SHARDS_MAX,
                        &shards) < 0) {
         unfit(queue, "shards_differ", "the store does not say its number of shards");
         return;
     }
-    if (reply->element[1]->type == REDIS_REPLY_STRING &&
-        text_parse_i64(reply->element[1]->str, reply->element[1]->len, 0, 1000, &schema) == 0 &&
-        schema > JOB_SCHEMA) {
-        strange(queue, "schema_too_new", "the store was made by a newer version");
+    if (reply->element[2]->type == REDIS_REPLY_STRING &&
+        (text_parse_i64(reply->element[2]->str, reply->element[2]->len, 1, 1000, &layout) < 0 ||
+         layout > QUEUE_LAYOUT)) {
+        strange(queue, "layout_too_new", "a newer version keeps the store's keys in another way");
         return;
     }
+    if (reply->element[1]->type == REDIS_REPLY_STRING &&
+        text_parse_i64(reply->element[1]->str, reply->element[1]->len, 1, 255, &schema) < 0)
+        schema = JOB_SCHEMA;
+    store->schema = schema < JOB_SCHEMA ? (unsigned)schema : JOB_SCHEMA;
+    if (schema > JOB_SCHEMA && !store->note[0])
+        snprintf(store->note, sizeof(store->note),
+                 "jobs are written in schema %lld; this version reads up to %d", (long long)schema,
+                 JOB_SCHEMA);
     if (shards != (int64_t)queue->shards) {
         snprintf(detail, sizeof(detail), "the store has %lld shards, redis.shards says %u",
                  (long long)shards, queue->shards);
@@ -353,21 +362,23 @@ static void ask_identity(struct queue *queue)
 {
     struct redis_link *link = queue->commands;
     uint8_t random[16];
-    char id[33], number[16];
+    char id[33], number[16], schema[16], layout[16];
 
     if (!queue->store.id[0]) {
-        const char *const rows[2][2] = {{"shards", number}, {"schema", "1"}};
+        const char *const rows[3][2] = {{"shards", number}, {"schema", schema}, {"layout", layout}};
 
         digest_random(random, sizeof(random));
         digest_hex(random, sizeof(random), id);
         snprintf(number, sizeof(number), "%u", queue->shards);
+        snprintf(schema, sizeof(schema), "%d", JOB_SCHEMA);
+        snprintf(layout, sizeof(layout), "%d", QUEUE_LAYOUT);
         redis_link_begin(link, 4);
         redis_link_text(link, "SET");
         redis_link_text(link, QUEUE_KEY_STORE_ID);
         redis_link_text(link, id);
         redis_link_text(link, "NX");
         redis_link_end(link, NULL, NULL);
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 3; i++) {
             redis_link_begin(link, 4);
             redis_link_text(link, "HSETNX");
             redis_link_text(link, QUEUE_KEY_CONFIG);
@@ -380,12 +391,26 @@ static void ask_identity(struct queue *queue)
     redis_link_text(link, "GET");
     redis_link_text(link, QUEUE_KEY_STORE_ID);
     redis_link_end(link, on_identity, queue);
-    redis_link_begin(link, 4);
+    redis_link_begin(link, 5);
     redis_link_text(link, "HMGET");
     redis_link_text(link, QUEUE_KEY_CONFIG);
     redis_link_text(link, "shards");
     redis_link_text(link, "schema");
+    redis_link_text(link, "layout");
     redis_link_end(link, on_shards, queue);
+}
+
+void queue_note_newer(struct queue *queue, uint64_t count)
+{
+    int64_t now_mono_ms = clock_mono_ms();
+
+    if (count == 0)
+        return;
+    metrics_add(METRIC_SCHEMA_TOO_NEW, count);
+    if (queue->store.newer_mono_ms && now_mono_ms - queue->store.newer_mono_ms < NEWER_SAY_MS)
+        return;
+    queue->store.newer_mono_ms = now_mono_ms;
+    log_event(LOG_WARN, "schema_too_new", LOG_I("reads", JOB_SCHEMA));
 }
 
 /* ---- functions ---------------------------------------------------------------------- */

@@ -120,6 +120,7 @@ static int take_job(struct queue *queue, struct submit *submit, const struct que
 
     if (from->hold)
         memcpy(job.home, queue->self_id, JOB_HOME_SIZE);
+    job.schema = queue->store.schema;
     job.payload_size = (uint32_t)job.payload.size;
     job.pieces = 0;
     job.flags &= ~(unsigned)JOB_FLAG_PIECES;

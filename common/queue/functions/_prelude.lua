@@ -106,8 +106,14 @@ local function route_of(record)
   return sub(record, from, from + unpack_bytes('<I2', record, 71) - 1)
 end
 
+-- A record that this build can read.
 local function is_record(h)
-  return #h >= HEADER and byte(h, 1) == 80 and byte(h, 2) == 1
+  return #h >= HEADER and byte(h, 1) == 80 and byte(h, 2) <= JOB_SCHEMA
+end
+
+-- A record that a newer version wrote: whatever waits for it is left to newer processes.
+local function is_newer(h)
+  return #h >= HEADER and byte(h, 1) == 80 and byte(h, 2) > JOB_SCHEMA
 end
 
 local function ticket_of(id, h, claim)

@@ -1,7 +1,8 @@
 -- claim: queued -> running, for the routes that have room.
 --
 -- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, then route and room in
--- pairs. Answers: ids one after the other; has more 0/1; hints: route, best band of waiting routes not asked for.
+-- pairs. Answers: ids one after the other; has more 0/1; hints: route, best band of waiting routes not asked for;
+-- how many jobs of a newer version were met.
 -- The shards are looked at in the order of KEYS, better bands of all shards before worse ones.
 
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
@@ -17,7 +18,7 @@ local function start(c, p, ticket)
   local h = call('GETRANGE', key, '0', '67')
   if #h < 68 then return false end
   local schema, state, flags, claim, attempt, crashes, sequence, started, expires, _, size = unpack_bytes(START, h, 2)
-  if schema ~= 1 then return nil end
+  if schema > JOB_SCHEMA then return nil end
   if state ~= 'q' or claim ~= unpack_bytes('<I2', ticket, 47) then return false end
   if expires > 0 and expires <= c.raw then
     end_job(p, id, call('GETRANGE', key, '0', READ), 'E', EXPIRED, c.raw, c.sums)
@@ -46,7 +47,7 @@ local function take(c, p, route, lane, count)
   local key = p .. 'q:' .. route .. ':' .. lane
   local tickets = call('LPOP', key, count)
   if not tickets then return 0, true end
-  local started, newer = 0, {}
+  local started = 0
   for i, ticket in ipairs(tickets) do
     if c.bytes_left <= 0 then
       for back = #tickets, i, -1 do call('LPUSH', key, tickets[back]) end
@@ -55,16 +56,15 @@ local function take(c, p, route, lane, count)
     local done = start(c, p, ticket)
     if done then
       started = started + 1
-    elseif done == nil then
-      newer[#newer + 1] = ticket
     else
+      -- What a newer version wrote is for newer workers. Set aside for a while, it neither holds up what we can do nor
+      -- is met again and again.
+      if done == nil then
+        call('ZADD', p .. 'D', c.raw + ASIDE_MS, ticket)
+        c.newer = c.newer + 1
+      end
       c.stale_left = c.stale_left - 1
     end
-  end
-  -- A newer version wrote these: they are for newer workers.
-  if newer[1] then
-    call('RPUSH', key, unpack(newer))
-    c.stale_left = 0
   end
   return started, #tickets < count or call('EXISTS', key) == 0
 end
@@ -196,7 +196,8 @@ end
 function verbs.claim(keys, args)
   local child, room, asked = args[1], {}, {}
   local c = {token = args[2], raw = now_ms(), lease_ms = tonumber(args[3]), left = tonumber(args[4]), bytes_left = CLAIM_BYTES,
-             stale_left = STALE_MAX, ids = {}, leases = {}, score = {}, followed = {}, sums = {}}
+             stale_left = STALE_MAX, ids = {}, leases = {}, score = {}, followed = {}, sums = {},
+             newer = 0}
   for i = 7, #args, 2 do
     room[args[i]] = tonumber(args[i + 1])
     asked[#asked + 1] = args[i]
@@ -234,5 +235,5 @@ function verbs.claim(keys, args)
   -- What we cannot take or serve is offered to the children that went idle before it came: each once.
   if stamp > 0 then wake(stamp) end
   if #c.ids == 0 and args[6] == '1' then call('ZADD', IDLE, c.raw, child) end
-  return {table.concat(c.ids), has_more and 1 or 0, named}
+  return {table.concat(c.ids), has_more and 1 or 0, named, c.newer}
 end

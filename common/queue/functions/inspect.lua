@@ -6,6 +6,8 @@ local function check_lease(p, member, found)
   local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   if #h < HEADER then
     found('lease_without_job', id)
+  elseif is_newer(h) then
+    return
   elseif sub(h, 3, 3) ~= 'r' or sub(h, 5, 6) ~= sub(member, 47, 48) or sub(h, 13, 28) ~= sub(member, 49) then
     found('lease_of_other_claim', id)
   end
@@ -16,7 +18,7 @@ local function check_delayed(p, ticket, found)
   local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   if #h < HEADER then
     found('delayed_without_job', id)
-  elseif sub(h, 3, 3) ~= 's' then
+  elseif is_record(h) and sub(h, 3, 3) ~= 's' and sub(h, 3, 3) ~= 'q' then
     found('delayed_in_other_state', id)
   end
 end
@@ -42,7 +44,7 @@ local function check_record(key, found)
     found('record_unreadable', id)
     return
   end
-  if byte(h, 2) ~= 1 then return end
+  if is_newer(h) then return end
   local _, state, _, claim, _, _, _, token = unpack_bytes(MUTABLE, h, 2)
   local has_ttl = call('PTTL', key) >= 0
   if string.find('qsbr', state, 1, true) then
@@ -57,7 +59,8 @@ local function check_record(key, found)
   elseif state == 'q' then
     local route = route_of(call('GETRANGE', key, '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1))
     local lane = p .. 'q:' .. route .. ':' .. lane_of(h)
-    if call('EXISTS', lane) == 0 and call('EXISTS', p .. 'S') == 0 then found('queued_without_ticket', id) end
+    if call('EXISTS', lane) == 0 and call('EXISTS', p .. 'S') == 0 and
+       not call('ZSCORE', p .. 'D', ticket_of(id, h, claim)) then found('queued_without_ticket', id) end
     if call('HEXISTS', p .. 'c:' .. route, 'submitted') == 0 then found('job_without_index', id) end
   end
 end

@@ -12,7 +12,7 @@ function verbs.cancel(keys, args)
   local h = call('GETRANGE', key, '0', READ)
   if #h < HEADER then return {'n', ''} end
   local schema, state, _, claim, _, _, _, token = unpack_bytes(MUTABLE, h, 2)
-  if schema ~= 1 then return {'v', ''} end
+  if schema > JOB_SCHEMA then return {'v', ''} end
   if state == 's' then
     call('ZREM', p .. 'D', ticket_of(id, h, claim))
   elseif state == 'r' then
@@ -36,7 +36,7 @@ function verbs.forget(keys, args)
   local h = call('GETRANGE', key, '0', READ)
   if #h < HEADER then return {'n', ''} end
   local schema, state, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
-  if schema ~= 1 then return {'v', ''} end
+  if schema > JOB_SCHEMA then return {'v', ''} end
   if string.find('qsbr', state, 1, true) then return {'l', head_of(key, h)} end
   if band(flags, FORGOTTEN) == 0 then
     drop_request(p, id)
@@ -69,7 +69,7 @@ function verbs.follow(keys, args)
       answer[i - 1] = '-'
     else
       local flags, sequence = byte(h, 4), unpack_bytes('<I4', h, 9)
-      if sub(one, 2, 2) == 'f' and byte(h, 2) == 1 and string.find('qsbr', sub(h, 3, 3), 1, true) then
+      if sub(one, 2, 2) == 'f' and byte(h, 2) <= JOB_SCHEMA and string.find('qsbr', sub(h, 3, 3), 1, true) then
         call('SADD', p .. 'f:' .. id, args[1])
         call('PEXPIRE', p .. 'f:' .. id, FOLLOW_MS)
         if band(flags, FOLLOWED) == 0 then call('SETRANGE', key, '3', char(flags + FOLLOWED)) end

@@ -28,10 +28,10 @@ end
 -- blame: 'c' this very job was being worked on when its process died, so it is suspect at once; 'i' another was, and
 -- nothing is counted; nil: nobody knows.
 local function recover_one(p, member, raw, sums, blame)
-  if call('ZREM', p .. 'L', member) == 0 then return false end
   local id = sub(member, 2, 35)
   local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
-  if not is_record(h) then return false end
+  if is_newer(h) then return nil end -- for newer processes
+  if call('ZREM', p .. 'L', member) == 0 or not is_record(h) then return false end
   local _, state, _, claim, _, crashes, _, token = unpack_bytes(MUTABLE, h, 2)
   if state ~= 'r' or claim ~= unpack_bytes('<I2', member, 47) or token ~= sub(member, 49) then return false end
   local expires = unpack_bytes('<I6', h, 57)
@@ -84,20 +84,20 @@ local function promote(p, raw, sums, result)
   for _, ticket in ipairs(take_due(p .. 'D', raw, result)) do
     local id = sub(ticket, 2, 35)
     local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
-    local is_ours = #h < HEADER or byte(h, 2) == 1
+    local is_ours, state = not is_newer(h), sub(h, 3, 3)
     if is_ours then
       call('ZREM', p .. 'D', ticket)
     else
-      -- Of a newer version: out of the way for a second.
-      call('ZADD', p .. 'D', raw + 1000, ticket)
+      call('ZADD', p .. 'D', raw + ASIDE_MS, ticket)
     end
-    if is_ours and #h >= HEADER and sub(h, 3, 3) == 's' and sub(h, 5, 6) == sub(ticket, 47, 48) then
+    -- A queued one was set aside by a claim of an older version.
+    if is_ours and #h >= HEADER and (state == 's' or state == 'q') and sub(h, 5, 6) == sub(ticket, 47, 48) then
       local expires = unpack_bytes('<I6', h, 57)
       if expires > 0 and expires <= raw then
         end_job(p, id, h, 'E', EXPIRED, raw, sums)
       else
         -- A retry had its turn before and goes to the front.
-        requeue(p, id, h, {raw = raw, to_front = byte(h, 7) > 0})
+        requeue(p, id, h, {raw = raw, to_front = byte(h, 7) > 0 or state == 'q'})
       end
       result.promoted = result.promoted + 1
     end
@@ -121,7 +121,9 @@ local function near_deadlines(p, raw, result)
       result.left = result.left - #ids
       for _, id in ipairs(ids) do
         local h = call('GETRANGE', p .. 'j:' .. id, '0', HEADER_LAST)
-        if #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
+        if is_newer(h) then
+          call('ZADD', p .. 'Y', raw, id)
+        elseif #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
           call('ZADD', p .. 'Y', unpack_bytes('<I6', h, 57), id)
         end
       end
@@ -136,8 +138,15 @@ end
 local function expire(p, raw, sums, result)
   for _, id in ipairs(take_due(p .. 'Y', raw, result)) do
     local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
-    call('ZREM', p .. 'Y', id)
-    if is_record(h) then
+    local expires = is_record(h) and unpack_bytes('<I6', h, 57) or 0
+    if is_newer(h) then
+      call('ZADD', p .. 'Y', raw + ASIDE_MS, id)
+    elseif expires > raw then -- set aside by an older version, which could not read it
+      call('ZADD', p .. 'Y', expires, id)
+    else
+      call('ZREM', p .. 'Y', id)
+    end
+    if is_record(h) and expires <= raw then
       local state = sub(h, 3, 3)
       if state == 's' then call('ZREM', p .. 'D', ticket_of(id, h, unpack_bytes('<I2', h, 5))) end
       if state == 'q' or state == 's' or state == 'b' then
@@ -165,7 +174,12 @@ function verbs.sweep(keys, args)
     local logical = logical_ms(p, raw)
     if is_full then
       for _, member in ipairs(take_due(p .. 'L', logical, result)) do
-        if recover_one(p, member, raw, sums) then result.recovered = result.recovered + 1 end
+        local done = recover_one(p, member, raw, sums)
+        if done then
+          result.recovered = result.recovered + 1
+        elseif done == nil then
+          call('ZADD', p .. 'L', 'XX', logical + ASIDE_MS, member)
+        end
       end
       promote(p, raw, sums, result)
       near_deadlines(p, raw, result)

@@ -281,12 +281,54 @@ static void a_newer_record_is_left_alone(void **state)
     assert_int_equal(rig_submit(rig, queue, &other).status, 0);
     rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", job.id.core, "\2", (size_t)1);
     assert_int_equal(rig_claim(rig, queue, "m", 5, false)->count, 0);
-    assert_int_equal(
-        rig_ask_number(&rig->redis, "LLEN {0}:q:m:1%b", job.tenant, (size_t)JOB_TENANT_SIZE), 1);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:D"), 1); /* set aside, not in the way */
     assert_int_equal(rig_get(rig, queue, &job.id, NULL), ERR_NEWER);
     assert_int_equal(rig_cancel(rig, queue, &job.id, NULL), ERR_NEWER);
     assert_int_equal(rig_claim(rig, queue, "n", 5, false)->count, 1);
+    /* Who can read it finds it again. */
+    rig_run_ms(rig, 1500);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:D"), 1);
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", job.id.core, "\1", (size_t)1);
+    for (int i = 0; i < 300 && rig_ask_number(&rig->redis, "ZCARD {0}:D") != 0; i++)
+        rig_run_ms(rig, 10);
+    assert_int_equal(rig_claim(rig, queue, "m", 5, false)->count, 1);
     rig_close(rig, queue);
+}
+
+static void leases_and_deadlines_of_newer_records_are_left_alone(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *worker;
+    struct job running, waiting, now;
+
+    rig->options.shards = 1;
+    rig->options.lease_ms = 600;
+    worker = rig_queue(rig, "worker");
+    running = rig_job(worker, "m");
+    waiting = rig_job(worker, "n");
+    waiting.expires_at_ms = queue_now_ms(worker) + 700;
+    assert_int_equal(rig_submit(rig, worker, &running).status, 0);
+    assert_int_equal(rig_submit(rig, worker, &waiting).status, 0);
+    assert_int_equal(rig_claim(rig, worker, "m", 5, false)->count, 1);
+    rig_close(rig, worker);
+    worker = rig_queue(rig, "other");
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", running.id.core, "\2", (size_t)1);
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", waiting.id.core, "\2", (size_t)1);
+    queue_sweep_start(worker);
+    rig_run_ms(rig, 2500);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:L"), 1);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:Y"), 1);
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", running.id.core, "\1", (size_t)1);
+    rig_ask(&rig->redis, "SETRANGE {0}:j:%s 1 %b", waiting.id.core, "\1", (size_t)1);
+    for (int i = 0; i < 300 && rig_state(rig, worker, &waiting.id) != JOB_EXPIRED; i++)
+        rig_run_ms(rig, 10);
+    assert_int_equal(rig_state(rig, worker, &waiting.id), JOB_EXPIRED);
+    for (int i = 0; i < 300 && rig_state(rig, worker, &running.id) != JOB_QUEUED; i++)
+        rig_run_ms(rig, 10);
+    assert_int_equal(rig_get(rig, worker, &running.id, &now), 0);
+    assert_int_equal(now.state, JOB_QUEUED);
+    assert_int_equal(now.crashes, 1);
+    rig_close(rig, worker);
 }
 
 static void a_newer_suspect_is_left_alone(void **state)
@@ -552,6 +594,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(leases_and_deadlines_of_newer_records_are_left_alone,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_suspect_is_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_life_ends_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(functions_follow_the_state_table, set_up, tear_down),
