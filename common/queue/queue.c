@@ -256,6 +256,7 @@ static void on_subscribed(int status, const struct redisReply *reply, void *arg)
         return;
     }
     queue->is_listening = true;
+    queue_renew_soon(queue); /* cancels may have gone by */
     queue_health_changed(queue);
 }
 

@@ -52,6 +52,10 @@ static void claim_done(struct claim *claim, int status)
     if (claim->is_current)
         queue->is_claiming = false;
     claim->on_claim(&result, claim->arg);
+    if (claim->is_current && queue->missed_cancel) {
+        queue->missed_cancel = false;
+        queue_renew_soon(queue);
+    }
     for (unsigned i = 0; i < claim->count; i++)
         queue_load_deinit(&claim->loads[i]);
     free(claim->loads);

@@ -295,7 +295,8 @@ static void on_child_message(struct queue *queue, const char *bytes, size_t size
         job_id_parse_core((struct slice){bytes + 1, JOB_ID_CORE_SIZE}, &id) < 0)
         return;
     claim = (unsigned char)bytes[size - 2] | (unsigned)(unsigned char)bytes[size - 1] << 8;
-    queue_lease_drop(queue, &id, claim);
+    if (!queue_lease_drop(queue, &id, claim))
+        queue->missed_cancel = queue->is_claiming;
     if (queue->events.on_cancel)
         queue->events.on_cancel(&id, claim, queue->events.arg);
 }

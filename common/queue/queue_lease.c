@@ -10,7 +10,10 @@
 #include "common/base/clock.h"
 #include "common/base/metrics.h"
 
-enum { RENEW_CALL_MAX = 256 };
+enum {
+    RENEW_CALL_MAX = 256,
+    RENEW_SOON_MS = 200, /* to a round that does not wait for its time */
+};
 
 struct lease {
     struct queue_map_entry entry;
@@ -91,6 +94,8 @@ static void round_done(struct round *round, int status)
         queue->is_renewing = false;
         if (status == 0)
             queue->renewed_boot_ms = round->started_boot_ms;
+        else
+            queue_renew_soon(queue);
     } else {
         round->on_done(status, round->arg);
     }
@@ -165,6 +170,11 @@ static void round_start(struct round *round)
 
 /* ---- renewal ------------------------------------------------------------------------ */
 
+static uint64_t renew_every_ms(const struct queue *queue)
+{
+    return (uint64_t)(queue->lease_ms > 3 ? queue->lease_ms / 3 : 1);
+}
+
 static void on_renew(uv_timer_t *timer)
 {
     struct queue *queue = timer->data;
@@ -174,8 +184,10 @@ static void on_renew(uv_timer_t *timer)
         uv_timer_stop(timer);
         return;
     }
-    if (queue->is_renewing || queue_can_write(queue) < 0)
+    if (queue->is_renewing || queue_can_write(queue) < 0) {
+        queue_renew_soon(queue);
         return;
+    }
     queue->is_renewing = true;
     round = new_round(queue, VERB_RENEW, (unsigned)queue->leases.count);
     for (size_t i = 0; i < queue->leases.slots_count; i++)
@@ -187,7 +199,6 @@ static void on_renew(uv_timer_t *timer)
 
 void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed_boot_ms)
 {
-    uint64_t every_ms = (uint64_t)(queue->lease_ms > 3 ? queue->lease_ms / 3 : 1);
     struct lease *lease;
 
     if (queue->leases.count == 0)
@@ -198,15 +209,26 @@ void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed
     lease->claim = job->claim;
     queue_member_make(job, lease->member);
     if (!uv_is_active((uv_handle_t *)&queue->renewing))
-        uv_timer_start(&queue->renewing, on_renew, every_ms, every_ms);
+        uv_timer_start(&queue->renewing, on_renew, renew_every_ms(queue), renew_every_ms(queue));
 }
 
-void queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim)
+void queue_renew_soon(struct queue *queue)
+{
+    if (queue->leases.count == 0 || queue->is_closing ||
+        (uv_is_active((uv_handle_t *)&queue->renewing) &&
+         uv_timer_get_due_in(&queue->renewing) <= RENEW_SOON_MS))
+        return;
+    uv_timer_start(&queue->renewing, on_renew, RENEW_SOON_MS, renew_every_ms(queue));
+}
+
+bool queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim)
 {
     const struct lease *lease = (const struct lease *)queue_map_find(&queue->leases, id);
 
-    if (lease && lease->claim == claim)
-        queue_map_remove(&queue->leases, id);
+    if (!lease || lease->claim != claim)
+        return false;
+    queue_map_remove(&queue->leases, id);
+    return true;
 }
 
 void queue_on_lost(struct queue *queue, queue_lost_fn on_lost, void *arg)

@@ -122,6 +122,7 @@ struct queue {
     struct queue_map leases;
     bool is_claiming;
     bool is_renewing;
+    bool missed_cancel; /* a notice came for a job that a claim may be bringing */
     int64_t renewed_boot_ms;
     unsigned claim_shard; /* looked at first by the next claim */
     queue_lost_fn on_lost;
@@ -188,7 +189,10 @@ void queue_on_message(const struct redisReply *reply, void *arg);
 void queue_follow_held(struct queue *queue, const struct job_id *id);
 void queue_follow_held_done(struct queue *queue, const struct job_id *id, bool is_kept);
 void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed_boot_ms);
-void queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim);
+/* False: it was not held. */
+bool queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim);
+/* What was cancelled or lost unheard is learnt from the next round: let it come at once. */
+void queue_renew_soon(struct queue *queue);
 void queue_member_make(const struct job *job, char out[JOB_MEMBER_SIZE]);
 
 #endif

@@ -93,9 +93,16 @@ def test_result_while_running_is_202(api):
     assert status == 422 and json.loads(data)["code"] == "cancelled"
 
 
+def job_at_upstream(stack, api, nonce):
+    """running says that a worker claimed it; its call may still be on the way."""
+    job = api.submit(chat(user=f"sim:delay_ms=60000,nonce={nonce}"))
+    eventually(lambda: nonce in stack.sim.nonces(), 10, "the upstream has the call")
+    return job
+
+
 def test_cancel_running_aborts_the_upstream_call(stack, api):
     before = stack.sim.stats()["cancelled"]
-    job = slow_job(api)
+    job = job_at_upstream(stack, api, "cancel-running")
     started = time.monotonic()
     cancelled = api.json("POST", f"/v1/jobs/{job['id']}/cancel", expect=200)
     assert cancelled["status"] == "cancelled" and cancelled["finished_at"]
@@ -103,6 +110,15 @@ def test_cancel_running_aborts_the_upstream_call(stack, api):
     assert time.monotonic() - started < 0.5 * SLOW
     again = api.json("POST", f"/v1/jobs/{job['id']}/cancel")
     assert api.job(job["id"])["status"] == "cancelled", again
+
+
+def test_cancel_whose_notice_is_lost_aborts_the_upstream_call(stack, api):
+    before = stack.sim.stats()["cancelled"]
+    job = job_at_upstream(stack, api, "cancel-unheard")
+    stack.redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
+    assert api.json("POST", f"/v1/jobs/{job['id']}/cancel", expect=200)["status"] == "cancelled"
+    # Leases are renewed every 5 s, and at once when the worker listens again.
+    eventually(lambda: stack.sim.stats()["cancelled"] > before, 5, "upstream call is aborted")
 
 
 def test_cancel_scheduled_never_runs(stack, api):

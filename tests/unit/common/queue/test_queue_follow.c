@@ -340,6 +340,82 @@ static void workers_are_told(void **state)
     rig_close(rig, worker);
 }
 
+/* ---- notices that do not come ------------------------------------------------------- */
+
+enum { NOTICE_MS_MAX = 3000 }; /* leases of 15 s: the next round would come after 5 s */
+
+static void on_lost(const struct job_id *id, unsigned claim, void *arg)
+{
+    (void)id;
+    assert_int_equal(claim, 1);
+    *(int *)arg += 1;
+}
+
+static void a_cancel_that_nobody_heard_is_noticed(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *broker = rig_queue(rig, "broker"), *worker = rig_queue(rig, "worker");
+    struct job job = rig_job(broker, "m");
+    int lost_count = 0;
+
+    queue_on_lost(worker, on_lost, &lost_count);
+    assert_int_equal(rig_submit(rig, broker, &job).status, 0);
+    assert_int_equal(rig_claim(rig, worker, "m", 1, false)->count, 1);
+    rig_ask(&rig->redis, "CLIENT KILL TYPE pubsub");
+    assert_int_equal(rig_cancel(rig, broker, &job.id, NULL), 0);
+    int64_t asked = clock_mono_ms();
+    rig_wait(rig, &lost_count);
+    assert_true(clock_mono_ms() - asked < NOTICE_MS_MAX);
+    rig_close(rig, broker);
+    rig_close(rig, worker);
+}
+
+static void on_claimed(const struct queue_claim_result *result, void *arg)
+{
+    assert_int_equal(result->jobs_count, 1);
+    *(int *)arg = 1;
+}
+
+static void a_cancel_during_the_claim_is_noticed(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *worker = rig_queue(rig, "worker");
+    struct events events = {.cancels = 0};
+    struct queue_worker_events told = {.on_cancel = on_cancel, .arg = &events};
+    struct queue_room room = {.route = slice_of("m"), .room = 1};
+    struct queue_claim_request request = {.rooms = &room, .rooms_count = 1, .count_max = 1};
+    struct job job = rig_job(worker, "m");
+    int is_claimed = 0, lost_count = 0;
+    static char body[700001];
+    unsigned shard = job_id_shard(&job.id);
+    char message[1 + JOB_ID_CORE_SIZE + 2] = {0};
+
+    queue_on_lost(worker, on_lost, &lost_count);
+    queue_on_worker_events(worker, &told);
+    memset(body, 'b', sizeof(body) - 1);
+    job.payload = slice_of(body);
+    assert_int_equal(rig_submit(rig, worker, &job).status, 0);
+    queue_claim(worker, &request, on_claimed, &is_claimed);
+    /* The worker has the record, the body is on its way: the notice comes for a job that the worker
+     * does not hold yet. */
+    while (!strstr(rig_ask(&rig->redis, "INFO commandstats"), "cmdstat_mget:calls=2"))
+        uv_run(&rig->loop, UV_RUN_NOWAIT);
+    assert_int_equal(is_claimed, 0);
+    assert_int_equal(rig_ask_number(&rig->redis, "DEL {%u}:L", shard), 1);
+    message[0] = 'c';
+    memcpy(message + 1, job.id.core, JOB_ID_CORE_SIZE);
+    message[1 + JOB_ID_CORE_SIZE] = 1; /* the first claim */
+    assert_int_equal(rig_ask_number(&rig->redis, "PUBLISH pk:c:%s %b", queue_self_id(worker),
+                                    message, sizeof(message)),
+                     1);
+    int64_t asked = clock_mono_ms();
+    rig_wait(rig, &is_claimed);
+    assert_int_equal(events.cancels, 1);
+    rig_wait(rig, &lost_count);
+    assert_true(clock_mono_ms() - asked < NOTICE_MS_MAX);
+    rig_close(rig, worker);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +425,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_one_follower_is_answered_all_hear, set_up, tear_down),
         cmocka_unit_test_setup_teardown(missed_messages_are_made_up_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(workers_are_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_cancel_that_nobody_heard_is_noticed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_cancel_during_the_claim_is_noticed, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
