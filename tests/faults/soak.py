@@ -78,10 +78,10 @@ def sabotage_of(kind, leak):
     return {"": None, "lost": lost, "double": double, "leak": fill}[kind]
 
 
-def one_minute(scene, plan, load, sampler, minute, chooser):
+def one_minute(scene, plan, load, sampler, minute, chooser, minute_s):
     """One fault somewhere in the minute; returns its line of the table."""
     begin = time.monotonic()
-    time.sleep(chooser.uniform(3, 15))
+    time.sleep(chooser.uniform(0.05, 0.25) * minute_s)
     name = plan.next()
     at, started = (time.monotonic() - sampler.began) / 60, time.monotonic()
     failure = None
@@ -94,7 +94,7 @@ def one_minute(scene, plan, load, sampler, minute, chooser):
         load.note("wrong", f"minute {minute}: {name}: {failure}")
         with contextlib.suppress(Exception):
             scene.heal_redis() if not scene.stack.redis.is_alive() else scene.stack.sim.control(reset=True)
-    time.sleep(max(0.0, begin + 60 - time.monotonic()))
+    time.sleep(max(0.0, begin + minute_s - time.monotonic()))
     recovery = sampler.recovery_s(healed, load.rate)
     bad = {kind: load.counts[kind] for kind in KINDS if load.counts[kind]}
     say(f"minute {minute:3}: {name}{' FAILED: ' + failure if failure else ''}; recovery "
@@ -126,7 +126,7 @@ def run(args):
         sampler.start()
         try:
             for minute in range(1, args.minutes + 1):
-                minutes.append(one_minute(scene, plan, load, sampler, minute, chooser))
+                minutes.append(one_minute(scene, plan, load, sampler, minute, chooser, args.minute_s))
         except (Interrupted, KeyboardInterrupt):
             interrupted = True
             say("interrupted: judging what there is")
@@ -211,6 +211,7 @@ def main():
     parser.add_argument("--rate", type=int, default=0, help="jobs a second; 0: half of what the machine carries")
     parser.add_argument("--seed", type=lambda text: int(text or 0), default=0, help="0: any")
     parser.add_argument("--sample-s", type=float, default=10.0)
+    parser.add_argument("--minute-s", type=float, default=60.0, help="seconds of a minute: less, to try all faults")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build" / "results")
     parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs")
     parser.add_argument("--sabotage", default="", choices=("", "lost", "double", "leak"))

@@ -24,7 +24,7 @@ KEYED_EACH = 10        # each so many batches carry an idempotency key and are s
 QUERIED_EACH = 8       # each so many batches are asked for by POST /v1/jobs/query too
 DELETED_EACH = 16      # each so many batches are forgotten with DELETE first
 PROBLEMS_MAX = 200
-LINE = ('{{"endpoint":"/v1/chat/completions","max_attempts":20,"expires_in_ms":600000,"metadata":{{"nonce":"{0}"}},"body":'
+LINE = ('{{"endpoint":"/v1/chat/completions","max_attempts":20,"expires_in_ms":240000,"metadata":{{"nonce":"{0}"}},"body":'
         '{{"model":"sim-model","messages":[{{"role":"user","content":"prompt {0}"}}],"user":"sim:nonce={0},delay_ms={1}"}}}}\n')
 
 
@@ -79,7 +79,7 @@ class Pipe:
 
     def many(self, paths, method="GET"):
         """[(status, body)] of the paths; status 0 where three connections in a row broke."""
-        answers, broken, depth = [], 0, 50
+        answers, broken, depth = [], 0, 200
         while len(answers) < len(paths) and broken < 3:
             part = paths[len(answers):len(answers) + depth]
             try:
@@ -151,11 +151,11 @@ class Store:
 
 
 class Batch:
-    __slots__ = ("number", "ids", "digests", "is_second", "at")
+    __slots__ = ("number", "ids", "digests", "judged", "is_second", "at")
 
     def __init__(self, number, ids):
         self.number, self.ids = number, ids      # ids: {index: id}
-        self.digests, self.is_second, self.at = {}, False, time.monotonic()
+        self.digests, self.judged, self.is_second, self.at = {}, set(), False, time.monotonic()
 
 
 class Load:
@@ -306,32 +306,50 @@ class Load:
             heapq.heappush(self._due, (time.monotonic() + seconds, self._sequence, batch))
 
     def _take_due(self):
+        """The batches whose time has come, of 2,000 jobs at most: they are asked for together."""
+        due, jobs = [], 0
         with self._lock:
-            if self._due and self._due[0][0] <= time.monotonic():
-                return heapq.heappop(self._due)[2]
-        return None
+            while self._due and self._due[0][0] <= time.monotonic() and jobs < 2000:
+                due.append(heapq.heappop(self._due)[2])
+                jobs += len(due[-1].ids)
+        return due
 
     def _check_all(self):
         pipe, api, store = Pipe(self.origin), Api(self.origin), Store(self.socket_path)
         chooser = random.Random(self.seed)
         while not self._stop.is_set():
-            batch = self._take_due()
-            if batch is None:
+            due = self._take_due()
+            if not due:
                 time.sleep(0.002)
-            elif not batch.is_second:
-                self._first_look(batch, pipe, api, chooser)
-            else:
-                self._second_look(batch, pipe, store)
+                continue
+            for batch in due:
+                if not batch.is_second and batch.number % QUERIED_EACH == 0:
+                    self._query(batch, self._unseen(batch), api)
+                if batch.is_second and self.sabotage:
+                    self.sabotage(batch, store)
+            asked = [(batch, [index for index in batch.ids if index not in batch.judged] if batch.is_second else
+                      self._unseen(batch)) for batch in due]
+            answers = pipe.many([f"/v1/jobs/{batch.ids[index]}/result" for batch, indexes in asked for index in indexes])
+            again, at = [], 0
+            for batch, indexes in asked:
+                part = list(zip(indexes, answers[at:at + len(indexes)]))
+                at += len(indexes)
+                if batch.is_second:
+                    self._second_look(batch, part, pipe)
+                    again.append(batch)
+                else:
+                    self._first_look(batch, part, chooser)
+            self._forget(again, store)
         for one in (pipe, api, store):
             one.close()
 
-    def _first_look(self, batch, pipe, api, chooser):
-        """Reads the result of every job of the batch that has ended."""
-        waiting = [index for index in batch.ids if index not in batch.digests]
-        if batch.number % QUERIED_EACH == 0:
-            self._query(batch, waiting, api)
-        answers = pipe.many([f"/v1/jobs/{batch.ids[index]}/result" for index in waiting])
-        for index, (status, data) in zip(waiting, answers):
+    @staticmethod
+    def _unseen(batch):
+        return [index for index in batch.ids if index not in batch.digests]
+
+    def _first_look(self, batch, answers, chooser):
+        """answers: [(index, (status, result))] of the jobs whose end has not been seen yet."""
+        for index, (status, data) in answers:
             job_id = batch.ids[index]
             if status in (0, 202, 503):
                 continue
@@ -373,19 +391,14 @@ class Load:
     def _drop(self, batch, index):
         self.live.discard(batch.ids.pop(index))
 
-    def _second_look(self, batch, pipe, store):
-        """The same results once more, then the batch is forgotten."""
-        if self.sabotage:
-            self.sabotage(batch, store)
-        waiting = list(batch.ids)
-        answers = pipe.many([f"/v1/jobs/{batch.ids[index]}/result" for index in waiting])
-        if batch.number % DELETED_EACH == 0 and all(status == 200 for status, _ in answers):
-            deleted = pipe.many([f"/v1/jobs/{batch.ids[index]}" for index in waiting], "DELETE")
-            for index, (status, data) in zip(waiting, deleted):
+    def _second_look(self, batch, answers, pipe):
+        """Compares with what was seen first: the job is judged with this."""
+        if answers and batch.number % DELETED_EACH == 0 and all(status == 200 for _, (status, _) in answers):
+            deleted = pipe.many([f"/v1/jobs/{batch.ids[index]}" for index, _ in answers], "DELETE")
+            for (index, _), (status, data) in zip(answers, deleted):
                 if status not in (0, 200, 204, 409, 410, 503):
                     self.note("wrong", f"{batch.ids[index]}: DELETE answered {status}: {data[:200]}")
-        judged = []
-        for index, (status, data) in zip(waiting, answers):
+        for index, (status, data) in answers:
             job_id = batch.ids[index]
             if status in (0, 503):
                 continue
@@ -395,17 +408,24 @@ class Load:
                 self.note("lost", f"{job_id} had a result, then {status}")
             elif hash(data) != batch.digests[index]:
                 self.note("double", f"{job_id} has shown two different results")
-            judged.append(index)
+            batch.judged.add(index)
+
+    def _forget(self, batches, store):
+        """The records of what is judged leave Redis; the rest comes again."""
+        keys = [record_key(batch.ids[index]) for batch in batches for index in batch.judged]
         try:
-            if judged:
-                store.command("UNLINK", *(record_key(batch.ids[index]) for index in judged))
+            for at in range(0, len(keys), 500):
+                store.command("UNLINK", *keys[at:at + 500])
         except OSError:
-            judged = []
-        for index in judged:
-            self.counts["forgotten"] += 1
-            self._drop(batch, index)
-        if batch.ids:
-            self._come_back(batch, 0.5)
+            keys = []
+        for batch in batches:
+            if keys:
+                self.counts["forgotten"] += len(batch.judged)
+                for index in batch.judged:
+                    self._drop(batch, index)
+                batch.judged = set()
+            if batch.ids:
+                self._come_back(batch, 0.5)
 
     # --- what nobody was promised -------------------------------------------------------------------
 
