@@ -1,17 +1,20 @@
-// fanout.mjs CLIENT ORIGIN COUNT: COUNT chat calls at once; prints {"wall_s", "cpu_s", "rss_mib", "errors"}.
+// fanout.mjs CLIENT ORIGIN COUNT chat|embeddings: COUNT calls at once; prints {"wall_s", "cpu_s", "rss_mib", "errors"}.
 import OpenAI from "openai";
 import { Agent, request, setGlobalDispatcher } from "undici";
 
-const [client, origin, text] = process.argv.slice(2);
+const [client, origin, text, kind] = process.argv.slice(2);
 const count = Number(text);
-const body = (i) => ({ model: "sim-model", messages: [{ role: "user", content: `prompt ${i}` }] });
+const isEmbeddings = kind === "embeddings";
+const path = isEmbeddings ? "/v1/embeddings" : "/v1/chat/completions";
+const body = (i) => isEmbeddings ? { model: "sim-model", input: `document ${i}` }
+  : { model: "sim-model", messages: [{ role: "user", content: `prompt ${i}` }] };
 let errors = 0;
 
 const clients = {
   undici() {
     setGlobalDispatcher(new Agent({ connections: null, headersTimeout: 0, bodyTimeout: 0 }));
     return async (i) => {
-      const answer = await request(`${origin}/v1/chat/completions`, {
+      const answer = await request(origin + path, {
         method: "POST",
         headers: { "content-type": "application/json" },
         body: JSON.stringify(body(i)),
@@ -22,7 +25,7 @@ const clients = {
   },
   openai() {
     const sdk = new OpenAI({ baseURL: `${origin}/v1`, apiKey: "any", maxRetries: 0, timeout: 600000 });
-    return (i) => sdk.chat.completions.create(body(i));
+    return (i) => (isEmbeddings ? sdk.embeddings : sdk.chat.completions).create(body(i));
   },
 };
 
