@@ -53,6 +53,8 @@
     X(METRIC_LOOP_LAG_SECONDS, HISTOGRAM, "penstock_loop_lag_seconds", "Duration of loop turns")   \
     X(METRIC_SCHEMA_TOO_NEW, COUNTER, "penstock_schema_too_new_total",                             \
       "Jobs of a newer version that were met and left alone")                                      \
+    X(METRIC_COMMITS_REFUSED, COUNTER, "penstock_commits_refused_total",                           \
+      "Commits that Redis or the record's format refused; their leases lapse")                     \
     X(METRIC_LOG_DROPPED, COUNTER, "penstock_log_lines_dropped_total", "Log lines dropped")
 
 enum metric {

@@ -25,6 +25,7 @@ struct commit {
     struct job_id id;
     unsigned claim;
     unsigned pieces;
+    bool goes_alone; /* was in a batch that broke */
     char member[JOB_MEMBER_SIZE];
     struct buf bytes; /* record, then the result when it goes in pieces; or the attempt */
     size_t record_size;
@@ -49,8 +50,8 @@ static void commit_done(struct commit *commit, int status)
     struct queue *queue = commit->op.queue;
 
     queue->commit_bytes -= commit_size(commit);
-    if (status != ERR_PROTOCOL)
-        queue_lease_drop(queue, &commit->id, commit->claim);
+    /* Also when it was refused for good: the lease lapses, and recovery counts how often. */
+    queue_lease_drop(queue, &commit->id, commit->claim);
     commit->on_done(status, commit->arg);
     buf_deinit(&commit->bytes);
     free(commit);
@@ -61,6 +62,8 @@ static void on_refused(struct queue_op *op, int status, const struct redisReply 
     struct commit *commit = (struct commit *)op;
 
     (void)reply;
+    if (status != ERR_BUSY)
+        queue_lease_drop(commit->op.queue, &commit->id, commit->claim);
     commit->on_done(status, commit->arg);
     buf_deinit(&commit->bytes);
     free(commit);
@@ -91,7 +94,9 @@ static void hold(struct queue *queue, unsigned which, struct commit *commit, int
 
     if (status == 0 && queue->is_closing)
         status = ERR_OFFLINE;
-    if (status == 0 && queue->commit_bytes + commit_size(commit) > QUEUE_COMMIT_BYTES_MAX)
+    /* A job that is handed back makes room. */
+    if (status == 0 && verbs[which] != VERB_RELEASE &&
+        queue->commit_bytes + commit_size(commit) > QUEUE_COMMIT_BYTES_MAX)
         status = ERR_BUSY;
     if (status < 0) {
         queue_op_fail(queue, &commit->op, status);
@@ -216,14 +221,20 @@ static void settle(struct batch *batch, const struct redisReply *codes)
 
         if (batch->gather == &queue->commits[2] && status == 0 && commit->number < soonest)
             soonest = commit->number;
-        /* What cannot even be handed back is left to lapse. */
-        if (batch->gather == &queue->commits[3])
-            queue_lease_drop(queue, &commit->id, commit->claim);
         commit_done(commit, status);
     }
     if (soonest < INT64_MAX && !queue->is_closing)
         queue_sweep_soon(queue,
                          soonest > queue_now_ms(queue) ? soonest - queue_now_ms(queue) + 1 : 1);
+}
+
+/* One of them breaks the function: each goes again by itself, and those that were written say so.
+ */
+static void split(struct batch *batch)
+{
+    for (struct queue_op *op = batch->commits.head; op; op = op->next)
+        ((struct commit *)op)->goes_alone = true;
+    take_back(batch);
 }
 
 static void on_batch_reply(struct queue_op *op, int status, const struct redisReply *reply)
@@ -242,6 +253,8 @@ static void on_batch_reply(struct queue_op *op, int status, const struct redisRe
         for (struct queue_op *one = queue_ops_pop(&batch->commits); one;
              one = queue_ops_pop(&batch->commits))
             commit_done((struct commit *)one, ERR_UNKNOWN);
+    } else if (!codes && batch->commits.count > 1 && !queue->is_closing) {
+        split(batch);
     } else {
         settle(batch, codes);
     }
@@ -319,11 +332,11 @@ static void send_batch(struct queue *queue, unsigned which)
         struct commit *next = (struct commit *)gather->ops.head;
 
         /* Commits with pieces go alone, so that the pieces are the last arguments of their call. */
-        if (next->pieces > 0 && batch->commits.count > 0)
+        if ((next->pieces > 0 || next->goes_alone) && batch->commits.count > 0)
             break;
         queue_ops_push(&batch->commits, queue_ops_pop(&gather->ops));
         bytes += next->bytes.size;
-        if (next->pieces > 0)
+        if (next->pieces > 0 || next->goes_alone)
             break;
     }
     gather->flights++;

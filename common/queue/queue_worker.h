@@ -40,7 +40,8 @@ typedef void (*queue_done_fn)(int status, void *arg);
  * attempts, and payload = the result (stored in pieces when large). finish is for succeeded, fail
  * for failed and expired. Batched per shard. While Redis is away these wait inside (bounded:
  * ERR_BUSY beyond 512 MiB) and are sent again with the same token: a commit that was already
- * applied answers 0. */
+ * applied answers 0. After ERR_BUSY the job is still held; every other answer ends the renewal of
+ * its lease. ERR_PROTOCOL: refused for good; alone, so it is this job's own trouble. */
 void queue_finish(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
 void queue_fail(struct queue *queue, const struct job *job, queue_done_fn on_done, void *arg);
 /* Bytes of commits that are not answered yet: who goes on claiming while they pile up will see

@@ -140,12 +140,10 @@ static void on_done(int status, void *arg)
     case ERR_UNKNOWN:
     case ERR_OFFLINE: /* the queue is closing: the lease lapses and the job runs again */
         break;
-    default:
+    default: /* the same: handed back it would run again and again, and nobody would count */
+        metrics_add(METRIC_COMMITS_REFUSED, 1);
         log_job(attempt, "commit_failed", error_name_of(status));
-        if (attempt->verdict == VERDICT_RELEASE)
-            break;
-        hold_release(attempt);
-        return;
+        break;
     }
     attempt_end(attempt);
 }

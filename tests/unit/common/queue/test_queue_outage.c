@@ -92,6 +92,35 @@ static void commits_wait_for_redis(void **state)
     rig_close(rig, queue);
 }
 
+static void a_commit_that_breaks_hurts_no_other(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "worker");
+    struct done done[2] = {{.is_done = 0}, {.is_done = 0}};
+    struct job jobs[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct job job = rig_job(queue, "m");
+        assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+        jobs[i] = rig_claim(rig, queue, "m", 1, false)->jobs[0];
+    }
+    /* Somebody put something else in a record's place: the function breaks on it. */
+    rig_ask(&rig->redis, "DEL {%u}:j:%s", job_id_shard(&jobs[0].id), jobs[0].id.core);
+    rig_ask(&rig->redis, "HSET {%u}:j:%s a b", job_id_shard(&jobs[0].id), jobs[0].id.core);
+    for (int i = 0; i < 2; i++) {
+        jobs[i].state = JOB_SUCCEEDED; /* lint: own state */
+        jobs[i].payload = slice_of("{}");
+        queue_finish(queue, &jobs[i], on_done, &done[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        rig_wait(rig, &done[i].is_done);
+    assert_int_equal(done[0].status, ERR_PROTOCOL);
+    assert_int_equal(done[1].status, 0);
+    /* Nobody renews what nobody holds. */
+    assert_int_equal(queue_lease_age_ms(queue), 0);
+    rig_close(rig, queue);
+}
+
 struct load {
     struct rig *rig;
     struct queue *queue;
@@ -530,6 +559,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(commits_wait_for_redis, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_that_breaks_hurts_no_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(killed_in_the_middle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_full_store_drains, set_up, tear_down),
         cmocka_unit_test_setup_teardown(unfit_with_a_reason_and_fit_again, set_up, tear_down),
