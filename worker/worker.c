@@ -51,6 +51,7 @@ static void on_orphans(uint32_t number, int fd, void *arg)
         (void)close(fd);
         return;
     }
+    claim_leave_suspects(&worker->runner);
     recovery_add(&worker->recovery, number, fd);
 }
 

@@ -454,6 +454,7 @@ void attempt_end(struct attempt *attempt)
     if (attempt->is_suspect) {
         CHECK(runner->suspects_count > 0);
         runner->suspects_count--;
+        claim_note_suspect_end(runner);
     }
     upstream_set_release(attempt->set);
     attempt_table_remove(&runner->table, attempt);

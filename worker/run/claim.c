@@ -15,7 +15,8 @@ enum { BODY_BYTES_MAX = 1 << 30 };
 
 void claim_init(struct runner *runner)
 {
-    runner->claimer = (struct claimer){.wants_suspect = true, .empty_mono_ms = clock_mono_ms()};
+    runner->claimer = (struct claimer){.wants_suspect = true};
+    claim_leave_suspects(runner);
     claim_learn_routes(runner);
 }
 
@@ -42,6 +43,16 @@ void claim_wake(struct runner *runner)
     runner->claimer.may_wait = true;
     runner->claimer.has_change = true;
     runner->claimer.wants_hints = true;
+}
+
+void claim_leave_suspects(struct runner *runner)
+{
+    runner->claimer.crowded_mono_ms = clock_mono_ms() + CLAIM_CROWDED_MS;
+}
+
+void claim_note_suspect_end(struct runner *runner)
+{
+    runner->claimer.crowded_mono_ms = clock_mono_ms();
 }
 
 void claim_note_room(struct runner *runner)
@@ -101,7 +112,7 @@ static bool takes_suspect(const struct runner *runner, int64_t now_mono_ms)
         return false;
     if (runner->table.count == 0)
         return claimer->wants_suspect;
-    return now_mono_ms - claimer->empty_mono_ms >= CLAIM_CROWDED_MS;
+    return now_mono_ms >= claimer->crowded_mono_ms;
 }
 
 void claim_turn(struct runner *runner)
@@ -112,8 +123,6 @@ void claim_turn(struct runner *runner)
     struct queue_room rooms[LIMIT_CLAIM_ROUTES];
     unsigned hot_count;
 
-    if (runner->table.count == 0)
-        claimer->empty_mono_ms = now_mono_ms;
     if (!may_claim(runner, now_mono_ms))
         return;
     claimer->has_change = false;
@@ -141,7 +150,10 @@ void claim_turn(struct runner *runner)
     claimer->is_asking = true;
     claimer->may_wait = false;
     claimer->wants_hints = false;
-    claimer->wants_suspect = claimer->wants_suspect && !may_be_suspect;
+    if (may_be_suspect) {
+        claimer->wants_suspect = false;
+        claim_leave_suspects(runner);
+    }
     queue_claim(runner->queue, &request, on_claim, runner);
 }
 
@@ -162,8 +174,10 @@ static void note_routes(struct runner *runner, const struct queue_claim_result *
         route_list_heat(routes, result->jobs[i].route);
     for (unsigned i = 0; i < result->waiting_count; i++) {
         route_list_heat(routes, result->waiting[i].route);
-        if (router_room(runner->set->router, result->waiting[i].route) > 0)
+        if (router_room(runner->set->router, result->waiting[i].route) > 0) {
             ask_again(&runner->claimer);
+            runner->claimer.wants_suspect = true; /* it may be what waits there */
+        }
     }
     if (!result->has_more)
         route_list_settle(routes);

@@ -18,18 +18,18 @@ struct runner;
 enum {
     CLAIM_SWEEP_MS = 1000,   /* jobs whose wake-up was lost are found after so long */
     CLAIM_PAUSE_MS = 100,    /* after a claim that failed, or jobs that could not be started */
-    CLAIM_CROWDED_MS = 3000, /* never without work for so long: suspects run in company */
+    CLAIM_CROWDED_MS = 5000, /* never without work for so long: a suspect may run in company */
     CLAIM_ALONE_MS = 10000,  /* a suspect that runs for longer gets company */
 };
 
 struct claimer {
     struct route_list routes;
-    bool is_asking;        /* a claim is in flight */
-    bool may_wait;         /* jobs may be waiting in the queue */
-    bool wants_hints;      /* the next claim is worth while even without room for anything known */
-    bool has_change;       /* room or knowledge changed since the last look */
-    bool wants_suspect;    /* the next claim of a child that runs nothing may bring a suspect */
-    int64_t empty_mono_ms; /* when this child last ran nothing */
+    bool is_asking;     /* a claim is in flight */
+    bool may_wait;      /* jobs may be waiting in the queue */
+    bool wants_hints;   /* the next claim is worth while even without room for anything known */
+    bool has_change;    /* room or knowledge changed since the last look */
+    bool wants_suspect; /* the next claim of a child that runs nothing may bring a suspect */
+    int64_t crowded_mono_ms;     /* from then on a suspect may run in company */
     int64_t alone_until_mono_ms; /* a suspect runs alone: nothing else is claimed before */
     int64_t paused_until_mono_ms;
     int64_t sweep_mono_ms; /* next sweep */
@@ -41,6 +41,10 @@ void claim_deinit(struct runner *runner);
 void claim_learn_routes(struct runner *runner);
 /* Jobs may wait: a wake-up, a sweep, a change of the configuration. */
 void claim_wake(struct runner *runner);
+/* A sibling died: suspects are for the child that comes in its place. */
+void claim_leave_suspects(struct runner *runner);
+/* A suspect has ended and we live: the next one may come. */
+void claim_note_suspect_end(struct runner *runner);
 /* Room may have become free. */
 void claim_note_room(struct runner *runner);
 /* Claim nothing for CLAIM_PAUSE_MS: what was claimed could not be started. */

@@ -121,14 +121,18 @@ local function settle(p, route, was)
   return best
 end
 
--- One suspect of a route with room.
+-- One suspect of a route with room. Routes nobody asked for by name are told as hints: for a suspect, no other job of
+-- its route may ever come.
 local function take_suspect(c, p, room)
   for _, ticket in ipairs(call('LRANGE', p .. 'S', '0', '15')) do
     local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
     local route = is_record(h) and route_of(h) -- those of a newer version are for newer workers
+    local is_open = route and call('SISMEMBER', p .. 'Z', route) == 0
     if #h < HEADER then
       call('LREM', p .. 'S', '1', ticket)
-    elseif route and (room[route] or 0) > 0 and call('SISMEMBER', p .. 'Z', route) == 0 then
+    elseif is_open and not room[route] then
+      c.suspects[route] = true
+    elseif is_open and room[route] > 0 then
       call('LREM', p .. 'S', '1', ticket)
       if start(c, p, ticket) then
         room[route] = room[route] - 1
@@ -197,7 +201,7 @@ function verbs.claim(keys, args)
   local child, room, asked = args[1], {}, {}
   local c = {token = args[2], raw = now_ms(), lease_ms = tonumber(args[3]), left = tonumber(args[4]), bytes_left = CLAIM_BYTES,
              stale_left = STALE_MAX, ids = {}, leases = {}, score = {}, followed = {}, sums = {},
-             newer = 0}
+             newer = 0, suspects = {}}
   for i = 7, #args, 2 do
     room[args[i]] = tonumber(args[i + 1])
     asked[#asked + 1] = args[i]
@@ -224,6 +228,11 @@ function verbs.claim(keys, args)
       has_more = true
       if has_idle then stamp = max(stamp, last_arrival(one.p, one.route)) end
     end
+  end
+  for route in pairs(c.suspects) do
+    if #named >= LIMIT_HINT_ROUTES then break end
+    named[#named + 1] = route
+    named[#named + 1] = '0'
   end
   -- Who is full has no use for hints.
   for route, hint in pairs(c.left > 0 and find_hints(shards, room) or {}) do

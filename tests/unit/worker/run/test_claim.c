@@ -127,7 +127,7 @@ static void test_suspects_run_in_company_when_they_must(void **state)
     assert_false(bench->queue.request.takes_suspect);
     fake_answer_claim(&bench->queue, &(struct queue_claim_result){.has_more = true});
     /* Always something to do for so long. */
-    bench->runner.claimer.empty_mono_ms -= CLAIM_CROWDED_MS;
+    bench->runner.claimer.crowded_mono_ms -= CLAIM_CROWDED_MS;
     runner_turn(&bench->runner);
     assert_true(bench->queue.request.takes_suspect);
     assert_int_equal(bench->queue.request.count_max, 9);
@@ -137,10 +137,17 @@ static void test_suspects_run_in_company_when_they_must(void **state)
     assert_false(bench->queue.request.takes_suspect);
     fake_answer_claim(&bench->queue, &(struct queue_claim_result){
                                          .jobs = &jobs[2], .jobs_count = 1, .has_more = true});
-    for (unsigned i = 0; i < 3; i++) {
-        fake_answer(&bench->pool, i, 200, ANSWER);
-        fake_done(&bench->queue, i, 0);
-    }
+    fake_answer(&bench->pool, 1, 200, ANSWER);
+    fake_done(&bench->queue, 0, 0);
+    runner_turn(&bench->runner); /* the next one */
+    assert_true(bench->queue.request.takes_suspect);
+    fake_answer_claim(&bench->queue, &(struct queue_claim_result){.has_more = true});
+    runner_turn(&bench->runner); /* there is none now: not asked for again and again */
+    assert_false(bench->queue.request.takes_suspect);
+    fake_answer(&bench->pool, 0, 200, ANSWER);
+    fake_answer(&bench->pool, 2, 200, ANSWER);
+    fake_done(&bench->queue, 1, 0);
+    fake_done(&bench->queue, 2, 0);
     close_bench(bench);
 }
 
