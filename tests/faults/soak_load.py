@@ -42,7 +42,7 @@ def record_key(job_id):
 
 
 class Pipe:
-    """GETs one behind the other on one connection, which is made anew when it breaks; answers in order."""
+    """Requests without a body, one behind the other on one connection, which is made anew when it broke."""
 
     def __init__(self, origin, seconds=30.0):
         host, port = origin.removeprefix("http://").rsplit(":", 1)
@@ -61,6 +61,8 @@ class Pipe:
 
     def _answer(self):
         """(status, body, connection ends)."""
+        if self._sock is None:
+            raise ConnectionResetError
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             self._read()
         head = self._buffer[:end].lower()
@@ -77,26 +79,58 @@ class Pipe:
             raise ConnectionResetError
         self._buffer += piece
 
-    def many(self, paths, method="GET"):
-        """[(status, body)] of the paths; status 0 where three connections in a row broke."""
-        answers, broken, depth = [], 0, 200
-        while len(answers) < len(paths) and broken < 3:
-            part = paths[len(answers):len(answers) + depth]
-            try:
-                self._connect()
-                self._sock.sendall("".join(f"{method} {path} HTTP/1.1\r\nHost: soak\r\n\r\n" for path in part).encode())
-                for _ in part:
-                    status, body, is_over = self._answer()
-                    answers.append((status, body))
-                    broken = 0
-                    if is_over:
-                        self.close()
-                        break
-            except OSError:
+    def send(self, paths, method):
+        self._connect()
+        self._sock.sendall("".join(f"{method} {path} HTTP/1.1\r\nHost: soak\r\n\r\n" for path in paths).encode())
+
+    def receive(self, count):
+        """[(status, body)] of what was sent: fewer than count when the connection ended. OSError when it broke."""
+        answers = []
+        while len(answers) < count:
+            status, body, is_over = self._answer()
+            answers.append((status, body))
+            if is_over:
                 self.close()
-                broken += 1
-                time.sleep(0.05)
-        return answers + [(0, b"")] * (len(paths) - len(answers))
+                break
+        return answers
+
+
+class Pipes:
+    """Many connections: a broker answers one after the other on each, so one alone would wait for Redis each time."""
+
+    def __init__(self, origin, count=32):
+        self._pipes = [Pipe(origin) for _ in range(count)]
+
+    def close(self):
+        for pipe in self._pipes:
+            pipe.close()
+
+    def many(self, paths, method="GET"):
+        """[(status, body)] of the paths; status 0 where connections broke three times."""
+        answers = [(0, b"")] * len(paths)
+        left = list(range(len(paths)))
+        for _ in range(3):
+            width = max(1, min(len(self._pipes), len(left) // 4))
+            parts = [left[at::width] for at in range(width)]
+            for pipe, part in zip(self._pipes, parts):
+                try:
+                    pipe.send([paths[index] for index in part], method)
+                except OSError:
+                    pipe.close()
+            left = []
+            for pipe, part in zip(self._pipes, parts):
+                got = []
+                try:
+                    got = pipe.receive(len(part))
+                except OSError:
+                    pipe.close()
+                for index, answer in zip(part, got):
+                    answers[index] = answer
+                left += part[len(got):]
+            if not left:
+                break
+            time.sleep(0.05)
+        return answers
 
 
 class Store:
@@ -315,7 +349,7 @@ class Load:
         return due
 
     def _check_all(self):
-        pipe, api, store = Pipe(self.origin), Api(self.origin), Store(self.socket_path)
+        pipe, api, store = Pipes(self.origin), Api(self.origin), Store(self.socket_path)
         chooser = random.Random(self.seed)
         while not self._stop.is_set():
             due = self._take_due()
