@@ -29,6 +29,7 @@ struct claim {
     char hint_names[LIMIT_HINT_ROUTES][LIMIT_ROUTE_BYTES];
     unsigned hints_count;
     bool has_more;
+    unsigned newer_count;
     bool is_current; /* was sent: no other claim starts before it is done */
 };
 
@@ -47,7 +48,8 @@ static void claim_done(struct claim *claim, int status)
                                         .jobs_count = claim->jobs_count,
                                         .waiting = claim->hints,
                                         .waiting_count = claim->hints_count,
-                                        .has_more = claim->has_more};
+                                        .has_more = claim->has_more,
+                                        .newer_count = claim->newer_count};
 
     if (claim->is_current)
         queue->is_claiming = false;
@@ -263,7 +265,8 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
     }
     claim->has_more = reply->element[1]->integer != 0;
     read_hints(claim, reply->element[2]);
-    queue_note_newer(claim->op.queue, (uint64_t)reply->element[3]->integer);
+    claim->newer_count = (unsigned)reply->element[3]->integer;
+    queue_note_newer(claim->op.queue, claim->newer_count);
     return 0;
 }
 

@@ -26,7 +26,8 @@ struct queue_claim_result {
     const struct queue_room
         *waiting; /* routes with waiting jobs that were not asked for (room = band) */
     unsigned waiting_count;
-    bool has_more; /* asked routes still have jobs waiting */
+    bool has_more;        /* asked routes still have jobs waiting */
+    unsigned newer_count; /* of a newer version, met and left: they are among those that wait */
 };
 typedef void (*queue_claim_fn)(const struct queue_claim_result *result, void *arg);
 /* One at a time per queue object (ERR_BUSY otherwise). Looks at the shards in turn. Corrupt records

@@ -223,4 +223,7 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
     /* Only a claim that found nothing registers us for wake-ups: ask until one does. */
     if (result->jobs_count > 0 || result->has_more)
         ask_again(claimer);
+    /* What waits may all be for newer workers: that is not asked for without end. */
+    if (result->jobs_count == 0 && result->newer_count > 0)
+        claim_pause(runner);
 }

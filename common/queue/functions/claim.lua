@@ -9,6 +9,7 @@
 -- size. One call and few strings: this runs for every job.
 local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
 local FEW_ROUTES = 8
+local NEWER_TURNS = 4 -- looks into lanes of a band that gave tickets for newer workers
 local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
 
 -- Starts the job of a ticket. True when it runs now.
@@ -42,31 +43,34 @@ local function start(c, p, ticket)
   return true
 end
 
--- Takes up to count tickets of a lane; returns how many started, and whether the lane is empty now.
+-- Takes up to count tickets of a lane; returns how many started, whether the lane is empty now, and how many are for
+-- newer workers.
 local function take(c, p, route, lane, count)
   local key = p .. 'q:' .. route .. ':' .. lane
   local tickets = call('LPOP', key, count)
-  if not tickets then return 0, true end
-  local started = 0
+  if not tickets then return 0, true, 0 end
+  local started, newer, is_empty = 0, {}, #tickets < count
   for i, ticket in ipairs(tickets) do
     if c.bytes_left <= 0 then
       for back = #tickets, i, -1 do call('LPUSH', key, tickets[back]) end
-      return started, false
+      is_empty = false
+      break
     end
     local done = start(c, p, ticket)
     if done then
       started = started + 1
     else
-      -- What a newer version wrote is for newer workers. Set aside for a while, it neither holds up what we can do nor
-      -- is met again and again.
-      if done == nil then
-        call('ZADD', p .. 'D', c.raw + ASIDE_MS, ticket)
-        c.newer = c.newer + 1
-      end
+      if done == nil then newer[#newer + 1] = ticket end
       c.stale_left = c.stale_left - 1
     end
   end
-  return started, #tickets < count or call('EXISTS', key) == 0
+  -- What a newer version wrote is for newer workers: to the end, where it does not hold up what we can do.
+  if newer[1] then
+    call('RPUSH', key, unpack(newer))
+    c.newer = c.newer + #newer
+    is_empty = false
+  end
+  return started, is_empty or call('EXISTS', key) == 0, #newer
 end
 
 local function advance(p, ring, lane, started, is_empty)
@@ -87,8 +91,8 @@ local function drain_band(c, p, route, number, room)
   if number < 2 and call('ZRANGEBYSCORE', ring, BAND_FROM[2], BAND_TO[2], 'LIMIT', '0', '1')[1] then
     credit = tonumber(call('HGET', low_key, route) or 0)
   end
-  local had_credit = credit
-  while room > 0 and c.left > 0 and c.bytes_left > 0 and c.stale_left > 0 do
+  local had_credit, turns = credit, NEWER_TURNS
+  while room > 0 and c.left > 0 and c.bytes_left > 0 and c.stale_left > 0 and turns > 0 do
     local from, to, count = low, high, min(room, c.left)
     if credit and credit >= LOW_SHARE then from, to, count = BAND_FROM[2], BAND_TO[2], 1 end
     local lanes = call('ZRANGEBYSCORE', ring, from, to, 'LIMIT', '0', '2')
@@ -98,8 +102,9 @@ local function drain_band(c, p, route, number, room)
     else
       if lanes[2] then count = min(count, QUANTUM) end
       if credit and from == low then count = min(count, LOW_SHARE - credit) end
-      local started, is_empty = take(c, p, route, lanes[1], count)
-      advance(p, ring, lanes[1], started, is_empty)
+      local started, is_empty, newer = take(c, p, route, lanes[1], count)
+      advance(p, ring, lanes[1], started + newer, is_empty)
+      if newer > 0 then turns = turns - 1 end
       room = room - started
       if credit then credit = from == low and credit + started or credit - LOW_SHARE * started end
     end

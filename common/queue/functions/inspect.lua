@@ -18,7 +18,7 @@ local function check_delayed(p, ticket, found)
   local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
   if #h < HEADER then
     found('delayed_without_job', id)
-  elseif is_record(h) and sub(h, 3, 3) ~= 's' and sub(h, 3, 3) ~= 'q' then
+  elseif is_record(h) and sub(h, 3, 3) ~= 's' then
     found('delayed_in_other_state', id)
   end
 end
@@ -59,8 +59,7 @@ local function check_record(key, found)
   elseif state == 'q' then
     local route = route_of(call('GETRANGE', key, '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1))
     local lane = p .. 'q:' .. route .. ':' .. lane_of(h)
-    if call('EXISTS', lane) == 0 and call('EXISTS', p .. 'S') == 0 and
-       not call('ZSCORE', p .. 'D', ticket_of(id, h, claim)) then found('queued_without_ticket', id) end
+    if call('EXISTS', lane) == 0 and call('EXISTS', p .. 'S') == 0 then found('queued_without_ticket', id) end
     if call('HEXISTS', p .. 'c:' .. route, 'submitted') == 0 then found('job_without_index', id) end
   end
 end

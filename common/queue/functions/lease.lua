@@ -84,20 +84,19 @@ local function promote(p, raw, sums, result)
   for _, ticket in ipairs(take_due(p .. 'D', raw, result)) do
     local id = sub(ticket, 2, 35)
     local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
-    local is_ours, state = not is_newer(h), sub(h, 3, 3)
+    local is_ours = not is_newer(h)
     if is_ours then
       call('ZREM', p .. 'D', ticket)
     else
       call('ZADD', p .. 'D', raw + ASIDE_MS, ticket)
     end
-    -- A queued one was set aside by a claim of an older version.
-    if is_ours and #h >= HEADER and (state == 's' or state == 'q') and sub(h, 5, 6) == sub(ticket, 47, 48) then
+    if is_ours and #h >= HEADER and sub(h, 3, 3) == 's' and sub(h, 5, 6) == sub(ticket, 47, 48) then
       local expires = unpack_bytes('<I6', h, 57)
       if expires > 0 and expires <= raw then
         end_job(p, id, h, 'E', EXPIRED, raw, sums)
       else
         -- A retry had its turn before and goes to the front.
-        requeue(p, id, h, {raw = raw, to_front = byte(h, 7) > 0 or state == 'q'})
+        requeue(p, id, h, {raw = raw, to_front = byte(h, 7) > 0})
       end
       result.promoted = result.promoted + 1
     end
