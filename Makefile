@@ -163,6 +163,13 @@ $(NODE)/.installed: tests/e2e/node/package.json
 	@touch $@
 tests-deps: $(VENV)/.installed $(NODE)/.installed
 
+# This tree as the two versions after it would be: they write records of schemas of their own.
+schemas:
+	$Q$(MAKE) SCHEMA=2 all
+	$Q$(MAKE) SCHEMA=3 all
+.PHONY: schemas
+faults: schemas
+
 e2e: all tests-deps
 	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/e2e 900 tests/e2e
 simtest: $(OUT)/bin/penstock-sim $(VENV)/.installed

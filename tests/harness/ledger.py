@@ -39,7 +39,8 @@ class Entry:
 class Ledger:
     """Submits `count` jobs from several threads while the caller breaks things, polls at random, then checks."""
 
-    def __init__(self, origin, count, delay_ms=20, threads=4, seed=1, key=None, rate=None):
+    def __init__(self, origin, count, delay_ms=20, threads=4, seed=1, key=None, rate=None, others=()):
+        self.others = list(others)  # further brokers that submits and polls are shared with; the verdict is by origin
         self.origin, self.count, self.delay_ms, self.key = origin, count, delay_ms, key
         self.rate = rate  # submits a second in all; None: as fast as it goes
         self.entries = [Entry(f"n{seed}-{i}", f"key-{seed}-{i}" if i % 2 else None) for i in range(count)]
@@ -73,7 +74,8 @@ class Ledger:
             assert not thread.is_alive(), "the load did not end in time"
 
     def _submit_all(self, part):
-        api = Api(self.origin, self.key)
+        origins = [self.origin, *self.others]
+        api = Api(origins[part % len(origins)], self.key)
         begin = time.monotonic()
         for number, entry in enumerate(self.entries[part::self._threads]):
             if self.rate:
@@ -115,7 +117,7 @@ class Ledger:
     # --- polls --------------------------------------------------------------------------------
 
     def _poll_all(self):
-        api = Api(self.origin, self.key)
+        apis = [Api(origin, self.key) for origin in (self.origin, *self.others)]
         while not self._stop.is_set():
             known = [entry for entry in self.entries if entry.job_id]
             if not known:
@@ -123,10 +125,11 @@ class Ledger:
                 continue
             entry = self._random.choice(known)
             try:
-                self._look(api, entry)
+                self._look(self._random.choice(apis), entry)
             except (OSError, http.client.HTTPException):
                 time.sleep(0.02)
-        api.close()
+        for api in apis:
+            api.close()
 
     def _look(self, api, entry):
         status, _, data = api.request("GET", f"/v1/jobs/{entry.job_id}", timeout=30)

@@ -370,8 +370,8 @@ class Stack:
         self.wait_ready()
         return self
 
-    def start_broker(self):
-        self.broker = Process("broker", [BIN / "penstock-broker", "--config", self.config_path()], self.folder,
+    def start_broker(self, bin_dir=None):
+        self.broker = Process("broker", [(bin_dir or BIN) / "penstock-broker", "--config", self.config_path()], self.folder,
                               ready_fd=True, env=self.env).start()
         word, port, metrics_port = self.broker.line().split()
         assert word == "ready"
@@ -380,7 +380,7 @@ class Stack:
         # A restarted broker comes back where its clients look for it.
         self.write_config(f"127.0.0.1:{port}", f"127.0.0.1:{metrics_port}")
 
-    def add_worker(self, config=None, env=None, prefix=()):
+    def add_worker(self, config=None, env=None, prefix=(), bin_dir=None):
         """One more pool. prefix: what its command line starts with."""
         name = f"worker{len(self.workers)}"
         path = self.config_path()
@@ -390,7 +390,7 @@ class Stack:
             for key, value in config.items():
                 merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
             path.write_text(json.dumps(merged))
-        worker = Process(name, [*prefix, BIN / "penstock-worker", "--config", path], self.folder, ready_fd=True,
+        worker = Process(name, [*prefix, (bin_dir or BIN) / "penstock-worker", "--config", path], self.folder, ready_fd=True,
                          env={**(self.env or {}), **(env or {})}).start()
         assert worker.line().startswith("ready")
         self.workers.append(worker)
