@@ -42,6 +42,7 @@ struct broker {
     struct broker_metrics *metrics;
     int64_t tick_due_ns;
     unsigned ticks_count;
+    int life_fd;          /* our parent listens here; -1: it does not */
     unsigned stops_count; /* of SIGTERM and SIGINT */
     int64_t stop_mono_ms; /* when the first came */
     bool is_shut_down;    /* held requests were told */
@@ -148,6 +149,13 @@ static void on_signal(uv_signal_t *handle, int number)
         reload(broker);
 }
 
+/* Where the loop stands still, these stop, and the parent replaces us. */
+static void say_alive(const struct broker *broker)
+{
+    ssize_t count = broker->life_fd >= 0 ? write(broker->life_fd, ".", 1) : 0;
+    (void)count; /* a full pipe says enough; a parent that is gone needs no telling */
+}
+
 static void on_tick(uv_timer_t *handle)
 {
     struct broker *broker = handle->data;
@@ -159,7 +167,10 @@ static void on_tick(uv_timer_t *handle)
     api_tick(broker->api, now_ns / 1000000);
     if (broker->stops_count > 0)
         check_stop(broker);
-    else if (++broker->ticks_count % PUBLISH_TICKS == 0)
+    if (++broker->ticks_count % PUBLISH_TICKS != 0)
+        return;
+    say_alive(broker);
+    if (broker->stops_count == 0)
         broker_metrics_publish(broker->metrics);
 }
 
@@ -256,7 +267,8 @@ static int create_metrics(struct broker *broker, struct error_text *why)
 
 int broker_run(const struct broker_arguments *arguments, const struct settings *settings)
 {
-    struct broker broker = {.arguments = arguments, .settings = settings};
+    struct broker broker = {
+        .arguments = arguments, .settings = settings, .life_fd = process_child_fd("LIFE")};
     struct error_text why = {0};
     char name[32];
 

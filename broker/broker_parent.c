@@ -18,12 +18,16 @@
 
 enum {
     READY_MS = 30 * 1000, /* a child that is not ready by then is stuck */
+    LIFE_MS = 10 * 1000,  /* a child whose loop gave no sign of life for so long is replaced */
+    LOOK_MS = 1000,       /* how often that is looked at */
+    STOOD_MS = 3 * 1000,  /* looked at later than that: it was we who stood still */
     KILL_MS = 3 * 1000,   /* after its grace, or after the second signal */
     RESTART_MIN_MS = 50,
     RESTART_MAX_MS = 5 * 1000,
     RESTART_RESET_MS = 10 * 1000,
     LOG_WAIT_MS = 50, /* between attempts to write lines that a full pipe did not take */
     NUMBER_SIZE = 12,
+    POLLS = 3, /* descriptors of a child that are waited for */
 };
 
 struct child {
@@ -31,6 +35,8 @@ struct child {
     struct backoff backoff;
     int64_t started_mono_ms;
     int64_t start_mono_ms; /* when to start it again, while process.pid is 0 */
+    int64_t heard_mono_ms; /* last sign of life, once it is ready */
+    int life_fd;           /* where they come in; -1: none */
     bool is_ready;         /* has been, since it was started */
 };
 
@@ -46,6 +52,7 @@ struct parent {
     struct pollfd *polls;
     int signals_count;    /* of SIGTERM and SIGINT */
     int64_t kill_mono_ms; /* while stopping */
+    int64_t looked_mono_ms;
     int exit_code;
     bool was_ready;
 };
@@ -55,16 +62,25 @@ static bool is_stopping(const struct parent *parent)
     return parent->signals_count > 0;
 }
 
+static void close_life(struct child *child)
+{
+    if (child->life_fd >= 0)
+        (void)close(child->life_fd);
+    child->life_fd = -1;
+}
+
 static void start_child(struct parent *parent, unsigned number, int64_t now_ms)
 {
     struct child *child = &parent->children[number];
     char text[NUMBER_SIZE];
     struct error_text why = {0};
     const char *argv[] = {"penstock-broker", "--child", text, NULL, NULL, NULL};
-    const struct process_fd fds[] = {{"LISTEN", parent->listen_fd},
-                                     {"METRICS", parent->metrics_fd}};
+    int life[2] = {-1, -1}; /* without it, of all things, the child does its work unwatched */
+    int status = pipe2(life, O_CLOEXEC | O_NONBLOCK);
+    const struct process_fd fds[] = {
+        {"LISTEN", parent->listen_fd}, {"METRICS", parent->metrics_fd}, {"LIFE", life[1]}};
     const struct process_options options = {
-        .argv = argv, .fds = fds, .fds_count = 2, .death_signal = SIGTERM, .wants_ready = true};
+        .argv = argv, .fds = fds, .fds_count = 3, .death_signal = SIGTERM, .wants_ready = true};
 
     (void)snprintf(text, sizeof text, "%u", number);
     if (parent->arguments->config_path) {
@@ -73,8 +89,13 @@ static void start_child(struct parent *parent, unsigned number, int64_t now_ms)
     }
     child->is_ready = false;
     child->started_mono_ms = now_ms;
-    if (process_spawn(&options, &child->process, &why) == 0)
+    child->life_fd = life[0];
+    status = process_spawn(&options, &child->process, &why);
+    if (life[1] >= 0)
+        (void)close(life[1]);
+    if (status == 0)
         return;
+    close_life(child);
     child->process = (struct process){.pidfd = -1, .ready_fd = -1};
     child->start_mono_ms = now_ms + backoff_next_ms(&child->backoff, 0);
     log_event(LOG_ERROR, "child_start", LOG_I("child", number), LOG_S("error", why.text));
@@ -140,8 +161,20 @@ static void on_ready(struct parent *parent, unsigned number)
     if (process_take_ready(&child->process) != 1)
         return; /* its end will say why */
     child->is_ready = true;
+    child->heard_mono_ms = clock_mono_ms();
     log_event(LOG_DEBUG, "child_ready", LOG_I("child", number), LOG_I("pid", child->process.pid));
     say_ready(parent);
+}
+
+static void on_life(struct child *child, int64_t now_ms)
+{
+    char bytes[64];
+    ssize_t count;
+
+    while ((count = read(child->life_fd, bytes, sizeof bytes)) > 0)
+        child->heard_mono_ms = now_ms;
+    if (count == 0)
+        close_life(child); /* it ended, or is about to */
 }
 
 static void on_end(struct parent *parent, unsigned number, int64_t now_ms)
@@ -152,6 +185,7 @@ static void on_end(struct parent *parent, unsigned number, int64_t now_ms)
 
     if (process_wait(&child->process, &end) != 1)
         return;
+    close_life(child);
     bool is_setup = !end.is_signal && end.code == PROCESS_EXIT_SETUP;
     if (is_stopping(parent)) {
         /* One that was started a moment ago may not have listened to signals yet. */
@@ -199,36 +233,56 @@ static void on_signals(struct parent *parent, int64_t now_ms)
     }
 }
 
-/* What is due by the clock. Returns how long to sleep at most, -1: for ever. */
+/* When we were stopped or starved ourselves, so were they. */
+static void forgive_silence(struct parent *parent, int64_t now_ms)
+{
+    if (now_ms - parent->looked_mono_ms > STOOD_MS)
+        for (unsigned i = 0; i < parent->children_count; i++)
+            parent->children[i].heard_mono_ms = now_ms;
+    parent->looked_mono_ms = now_ms;
+}
+
+/* When a child that is there has to be ended. */
+static int64_t child_limit_ms(const struct parent *parent, const struct child *child)
+{
+    if (is_stopping(parent))
+        return parent->kill_mono_ms;
+    if (!child->is_ready)
+        return child->started_mono_ms + READY_MS;
+    return child->life_fd >= 0 ? child->heard_mono_ms + LIFE_MS : INT64_MAX;
+}
+
+/* What is due by the clock. Returns how long to sleep at most. */
 static int64_t on_time(struct parent *parent, int64_t now_ms)
 {
     int64_t next_ms = INT64_MAX;
 
+    forgive_silence(parent, now_ms);
     for (unsigned i = 0; i < parent->children_count; i++) {
         struct child *child = &parent->children[i];
         int64_t due_ms = INT64_MAX;
 
-        if (is_stopping(parent))
-            due_ms = child->process.pid > 0 ? parent->kill_mono_ms : INT64_MAX;
-        else if (child->process.pid == 0)
+        if (child->process.pid > 0)
+            due_ms = child_limit_ms(parent, child);
+        else if (!is_stopping(parent))
             due_ms = child->start_mono_ms;
-        else if (!child->is_ready)
-            due_ms = child->started_mono_ms + READY_MS;
         if (due_ms <= now_ms) {
             if (child->process.pid == 0) {
                 start_child(parent, i, now_ms);
                 due_ms = child->process.pid > 0 ? now_ms + READY_MS : child->start_mono_ms;
             } else {
-                log_event(LOG_ERROR, "child_stuck", LOG_I("child", i));
+                log_event(LOG_ERROR, "child_stuck", LOG_I("child", i),
+                          LOG_I("pid", child->process.pid));
                 process_signal(&child->process, SIGKILL);
+                child->heard_mono_ms = now_ms;
                 due_ms = now_ms + KILL_MS;
             }
         }
         if (due_ms < next_ms)
             next_ms = due_ms;
     }
-    if (next_ms == INT64_MAX)
-        return -1;
+    if (next_ms > now_ms + LOOK_MS)
+        return LOOK_MS;
     return next_ms > now_ms ? next_ms - now_ms : 0;
 }
 
@@ -250,16 +304,21 @@ static void wait_for_events(struct parent *parent, int64_t wait_ms)
         const struct process *process = &parent->children[i].process;
         int pidfd = process->pid > 0 ? process->pidfd : -1;
         int ready_fd = process->pid > 0 ? process->ready_fd : -1;
+        int life_fd = parent->children[i].life_fd;
         parent->polls[count++] = (struct pollfd){.fd = pidfd, .events = POLLIN};
         parent->polls[count++] = (struct pollfd){.fd = ready_fd, .events = POLLIN};
+        parent->polls[count++] = (struct pollfd){.fd = life_fd, .events = POLLIN};
     }
     if (poll(parent->polls, count, (int)wait_ms) <= 0)
         return;
     int64_t now_ms = clock_mono_ms();
     for (unsigned i = 0; i < parent->children_count; i++) {
-        if (parent->polls[2 + 2 * i].revents != 0)
+        const struct pollfd *polls = &parent->polls[1 + POLLS * i];
+        if (polls[2].revents != 0)
+            on_life(&parent->children[i], now_ms);
+        if (polls[1].revents != 0)
             on_ready(parent, i);
-        if (parent->polls[1 + 2 * i].revents != 0)
+        if (polls[0].revents != 0)
             on_end(parent, i, now_ms);
     }
     if (parent->polls[0].revents != 0)
@@ -272,7 +331,7 @@ static void serve(struct parent *parent)
         int64_t wait_ms = on_time(parent, clock_mono_ms());
         if (is_stopping(parent) && !has_children(parent))
             return;
-        if (!log_flush() && (wait_ms < 0 || wait_ms > LOG_WAIT_MS))
+        if (!log_flush() && wait_ms > LOG_WAIT_MS)
             wait_ms = LOG_WAIT_MS;
         wait_for_events(parent, wait_ms);
     }
@@ -302,12 +361,15 @@ static int open_all(struct parent *parent)
         return code;
     parent->signal_fd = process_open_signals(signals, 3);
     parent->children = calloc(parent->children_count, sizeof *parent->children);
-    parent->polls = calloc(1 + 2 * (size_t)parent->children_count, sizeof *parent->polls);
+    parent->polls = calloc(1 + POLLS * (size_t)parent->children_count, sizeof *parent->polls);
     if (parent->signal_fd < 0 || !parent->children || !parent->polls)
         return PROCESS_EXIT_FAILED;
-    for (unsigned i = 0; i < parent->children_count; i++)
+    for (unsigned i = 0; i < parent->children_count; i++) {
+        parent->children[i].life_fd = -1;
         parent->children[i].backoff = (struct backoff){
             .min_ms = RESTART_MIN_MS, .max_ms = RESTART_MAX_MS, .reset_ms = RESTART_RESET_MS};
+    }
+    parent->looked_mono_ms = clock_mono_ms();
     return 0;
 }
 

@@ -23,6 +23,19 @@ def reason(origin):
     return status, data.decode()
 
 
+def test_a_broker_child_that_stands_still_is_replaced():
+    with Stack(brokers=2, start_worker=False) as stack:
+        before = stack.broker.children()
+        os.kill(before[0], signal.SIGSTOP)
+
+        def others():
+            now = stack.broker.children()
+            return len(now) == 2 and before[0] not in now and now
+        assert before[1] in eventually(others, 20, "the child is replaced")
+        assert "child_stuck" in stack.broker.log()
+        stack.wait_ready()
+
+
 def test_health_and_readiness_without_redis():
     with Stack(durability="fsync") as stack:
         assert http_call(stack.origin, "GET", "/healthz")[0] == 200
