@@ -152,9 +152,11 @@ def cancel_storm(run):
     api = run.stack.api()
     ends = {"cancelled": 0, "succeeded": 0}
     for _ in range(20):
-        jobs = [api.submit(chat(user=f"sim:delay_ms={index % 8}"))["id"] for index in range(100)]
-        for job in jobs:
-            api.request("POST", f"/v1/jobs/{job}/cancel")
+        jobs = []
+        for index in range(100):
+            jobs.append(api.submit(chat(user="sim:delay_ms=2"))["id"])
+            run.hold(index % 11 * 0.0005)  # the commit comes some 3 ms after the submit
+            api.request("POST", f"/v1/jobs/{jobs[-1]}/cancel")
         for job in jobs:
             done = api.finish(job)
             ends[done["status"]] += 1
@@ -162,4 +164,4 @@ def cancel_storm(run):
             assert (status == 200) == (done["status"] == "succeeded"), (done, status, data)
             if done["status"] == "cancelled":
                 assert json.loads(data)["code"] == "cancelled", data
-    assert min(ends.values()) > 0 and sum(ends.values()) == 2000, ends
+    assert min(ends.values()) >= 50 and sum(ends.values()) == 2000, ends
