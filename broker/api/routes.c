@@ -123,6 +123,12 @@ static void find_method(const char *pattern, struct slice method, struct route_r
 void route_find(struct slice method, struct slice path, struct route_result *out)
 {
     *out = (struct route_result){.match = ROUTE_UNKNOWN, .dialect = DIALECT_NATIVE};
+    if (slice_is(method, "CONNECT") ||
+        slice_is(method, "TRACE")) { /* of no path, whatever it says */
+        out->match = ROUTE_OTHER_METHOD;
+        (void)snprintf(out->allow, sizeof(out->allow), "GET, HEAD, POST, DELETE");
+        return;
+    }
     const char *pattern = pattern_of(path, &out->param);
     if (pattern) {
         find_method(pattern, method, out);
