@@ -250,6 +250,9 @@ void process_setup(void)
     int fd;
 
     (void)signal(SIGPIPE, SIG_IGN);
+    /* Our memory holds keys and prompts: no core of it, and no reading it without being root. */
+    (void)prctl(PR_SET_DUMPABLE, 0);
+    (void)setrlimit(RLIMIT_CORE, &(struct rlimit){.rlim_cur = 0, .rlim_max = 0});
     do { /* a socket must never become standard error */
         fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     } while (fd >= 0 && fd <= STDERR_FILENO);

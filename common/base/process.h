@@ -65,8 +65,8 @@ void process_signal(const struct process *process, int signal_number);
 
 /* ---- at the start of any of our programs --------------------------------- */
 
-/* Ignores SIGPIPE, opens /dev/null on closed standard descriptors, raises the descriptor limit to
- * the hard one. */
+/* Ignores SIGPIPE, leaves no core when we crash, opens /dev/null on closed standard descriptors,
+ * raises the descriptor limit to the hard one. */
 void process_setup(void);
 /* Blocks these signals and returns a non-blocking signalfd of them. ERR_IO. */
 MUST_CHECK int process_open_signals(const int *signals, unsigned count);
