@@ -31,7 +31,11 @@ int validate_document(struct slice text, struct jdoc **out, struct problem *prob
     if (text.size == 0)
         return problem_set(problem, PROBLEM_INVALID_JSON, NULL,
                            "The body is empty; a JSON object was expected at byte 0.");
-    if (jdoc_parse(text.bytes, text.size, &doc, &why) < 0)
+    int status = jdoc_parse(text.bytes, text.size, &doc, &why);
+    if (status == ERR_NOMEM)
+        return problem_set(problem, PROBLEM_OVERLOADED, NULL,
+                           "There is no memory to read this request; nothing was written.");
+    if (status < 0)
         return problem_set(problem, PROBLEM_INVALID_JSON, NULL, "The body is not valid JSON: %s.",
                            why.text);
     if (jval_type(jdoc_root(doc)) != JTYPE_OBJECT) {

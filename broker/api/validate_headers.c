@@ -80,10 +80,14 @@ int validate_option_headers(const struct validate_headers *headers, struct draft
         return ERR_INVALID;
     if (!headers->metadata.bytes)
         return 0;
-    if (jdoc_parse(headers->metadata.bytes, headers->metadata.size, &doc, &why) < 0)
+    int status = jdoc_parse(headers->metadata.bytes, headers->metadata.size, &doc, &why);
+    if (status == ERR_NOMEM)
+        return problem_set(problem, PROBLEM_OVERLOADED, NULL,
+                           "There is no memory to read this request; nothing was written.");
+    if (status < 0)
         return problem_set(problem, PROBLEM_INVALID_REQUEST, "Penstock-Metadata",
                            "Penstock-Metadata is not valid JSON: %s.", why.text);
-    int status = validate_metadata(jdoc_root(doc), "Penstock-Metadata", draft, problem);
+    status = validate_metadata(jdoc_root(doc), "Penstock-Metadata", draft, problem);
     jdoc_destroy(doc);
     return status;
 }
