@@ -137,7 +137,7 @@ class Store:
     """Plain commands straight to Redis. Every failure is an OSError: the caller comes back later."""
 
     def __init__(self, path):
-        self._path, self._sock, self._file = str(path), None, None
+        self._path, self._sock, self._file, self._refusal = str(path), None, None, None
 
     def close(self):
         for one in (self._file, self._sock):
@@ -149,7 +149,7 @@ class Store:
         return self.commands([words])[0]
 
     def commands(self, lists):
-        """The replies; an error reply is None."""
+        """The replies. One that is an error (Redis loads its file, is full, is busy) is an OSError too, once all have been read."""
         try:
             if self._sock is None:
                 self._sock = socket.socket(socket.AF_UNIX)
@@ -163,7 +163,11 @@ class Store:
                     word = str(word).encode()
                     text.append(b"$%d\r\n%s\r\n" % (len(word), word))
             self._sock.sendall(b"".join(text))
-            return [self._reply() for _ in lists]
+            self._refusal = None
+            replies = [self._reply() for _ in lists]
+            if self._refusal:
+                raise OSError(self._refusal)
+            return replies
         except OSError:
             self.close()
             raise
@@ -174,6 +178,7 @@ class Store:
             raise ConnectionResetError
         kind, rest = line[:1], line[1:-2]
         if kind == b"-":
+            self._refusal = rest.decode(errors="replace")
             return None
         if kind == b":":
             return int(rest)
