@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults import (  # noqa: F401
-    matrix, rows_clients, rows_host, rows_network, rows_processes, rows_redis, rows_upstream,
+    matrix, rows_clients, rows_host, rows_logs, rows_network, rows_processes, rows_redis, rows_upstream,
     rows_versions)
 
 

@@ -370,8 +370,8 @@ class Stack:
         self.wait_ready()
         return self
 
-    def start_broker(self, bin_dir=None):
-        self.broker = Process("broker", [(bin_dir or BIN) / "penstock-broker", "--config", self.config_path()], self.folder,
+    def start_broker(self, bin_dir=None, prefix=()):
+        self.broker = Process("broker", [*prefix, (bin_dir or BIN) / "penstock-broker", "--config", self.config_path()], self.folder,
                               ready_fd=True, env=self.env).start()
         word, port, metrics_port = self.broker.line().split()
         assert word == "ready"
