@@ -203,14 +203,15 @@ static int compare_keys(const void *left, const void *right)
 /* Says which key stands twice, unless there are too many keys to look. */
 static int refuse_duplicate(const struct jdoc *doc, size_t size, struct error_text *why)
 {
-    struct named_keys *all = NULL;
     struct json_scan scan;
 
-    (void)error_set(why, ERR_INVALID, "duplicate key");
-    if (doc->scan.member_count <= NAMED_KEYS_MAX)
-        all = malloc(sizeof *all);
+    if (doc->scan.member_count > NAMED_KEYS_MAX)
+        return error_set(why, ERR_INVALID, "duplicate key");
+    /* Members are missing without a key that stands twice: json-c had no memory for them. */
+    int status = error_set(why, ERR_NOMEM, "out of memory");
+    struct named_keys *all = malloc(sizeof *all);
     if (!all)
-        return ERR_INVALID;
+        return status;
     all->text = doc->text;
     all->count = 0;
     const struct json_scan_hooks hooks = {.on_key = on_key, .arg = all};
@@ -221,14 +222,14 @@ static int refuse_duplicate(const struct jdoc *doc, size_t size, struct error_te
         if (compare_names(key - 1, key) != 0)
             continue;
         int shown = key->size < NAME_SHOWN_MAX ? (int)key->size : NAME_SHOWN_MAX;
-        (void)error_set(why, ERR_INVALID, "duplicate key \"%.*s\" at byte %" PRIu32, shown,
-                        key->bytes, key->at - 1);
+        status = error_set(why, ERR_INVALID, "duplicate key \"%.*s\" at byte %" PRIu32, shown,
+                           key->bytes, key->at - 1);
         break;
     }
     for (size_t i = 0; i < all->count; i++)
         json_object_put(all->keys[i].decoded);
     free(all);
-    return ERR_INVALID;
+    return status;
 }
 
 static int jdoc_build(struct jdoc *doc, struct error_text *why)
