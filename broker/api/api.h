@@ -32,7 +32,8 @@ const struct http_handler *api_handler(struct api *api);
  * fleet. */
 void api_tick(struct api *api, int64_t now_mono_ms);
 /* Answers all held requests with 503 and Retry-After 1 in their dialect and ends streams; their
- * jobs go on. New requests that would be held get the same. Call before http_server_stop. */
+ * jobs go on. New requests that would be held get the same. Call after http_server_stop, which
+ * makes these answers the last of their connections. */
 void api_shutdown(struct api *api);
 /* Reads the keys file now. A file that is wrong leaves the old keys in force: ERR_INVALID with the
  * reason. */

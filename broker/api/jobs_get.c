@@ -220,6 +220,7 @@ void handle_job_get(struct context *context)
     context_hold(context);
     if (wait_ms > 0 && !api->is_stopping) {
         context->is_held = true;
+        http_request_mark_held(context->request);
         context_set_timer(context, wait_ms, on_wait_end);
         context_watch(context, on_wait_change);
         queue_follow(api->queue, &context->id, on_followed, context);

@@ -345,6 +345,7 @@ static void start_call(struct context *context, const struct draft *draft, struc
     if (is_held_open(call)) {
         options.on_change = on_change;
         context->is_held = true;
+        http_request_mark_held(context->request);
         context->on_left = on_left;
         context_set_timer(context, call->prefer.wait_ms > 0 ? call->prefer.wait_ms : LOOK_AGAIN_MS,
                           on_due);

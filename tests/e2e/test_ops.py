@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -21,6 +22,50 @@ def run(program, *args, env=None):
 def reason(origin):
     status, _, data = http_call(origin, "GET", "/readyz")
     return status, data.decode()
+
+
+def test_held_requests_do_not_count_as_slow():
+    with Stack() as stack:
+        api = stack.api()
+        job = api.submit(chat(user="sim:delay_ms=60000"))
+        before = stack.metrics()
+        assert api.job(job["id"], wait="3s")["finished_at"] is None
+        status, _, _ = api.request("POST", "/v1/chat/completions", chat("held", user="sim:delay_ms=3000"))
+        assert status == 200
+
+        def told():
+            now = stack.metrics()
+            return now if now["penstock_http_requests_total"] >= before["penstock_http_requests_total"] + 2 else None
+        now = eventually(told, 10, "metrics tell of both requests")
+        spent = now["penstock_http_request_seconds_sum"] - before["penstock_http_request_seconds_sum"]
+        assert spent < 1 * SLOW, spent
+        api.json("POST", f"/v1/jobs/{job['id']}/cancel", expect=200)
+
+
+def test_stopping_answers_held_requests_and_closes():
+    with Stack(config={"worker": {"drain_timeout_ms": 300}}) as stack:
+        job, ends_soon = (stack.api().submit(chat(user=f"sim:delay_ms={ms}"))["id"] for ms in (60000, 2000))
+        answers = {}
+
+        def poll(job_id):
+            api = stack.api()
+            answers[job_id] = api.request("GET", f"/v1/jobs/{job_id}?wait=60s")
+
+        idle = stack.api()
+        idle.job(job)
+        threads = [threading.Thread(target=poll, args=[job_id]) for job_id in (job, ends_soon)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: stack.metrics()["penstock_http_held"] >= 2, 10, "both are held")
+        started = time.monotonic()
+        stack.broker.signal(signal.SIGTERM)
+        assert stack.broker.popen.wait(10 * SLOW) == 0
+        assert time.monotonic() - started < 10 * SLOW
+        for thread in threads:
+            thread.join(5)
+        assert answers[ends_soon][0] == 200 and json.loads(answers[ends_soon][2])["status"] == "succeeded"
+        assert answers[job][0] == 503 and answers[job][1]["retry-after"] == "1"
+        assert all(headers["connection"].lower() == "close" for _, headers, _ in answers.values())
 
 
 def test_a_broker_child_that_stands_still_is_replaced():
