@@ -121,6 +121,10 @@ static int parse_hash(const char *text, uint8_t out[DIGEST_SHA256_SIZE])
 static int take_row(struct keys *keys, const struct file_key *row, struct error_text *why)
 {
     struct key key = {.is_disabled = row->disabled};
+
+    if (row->created_at < 0 || row->created_at > SECONDS_MAX * 8LL || row->expires_at < 0 ||
+        row->expires_at > SECONDS_MAX * 8LL)
+        return error_set(why, ERR_INVALID, "times are seconds since 1970");
     const struct key_wish wish = {
         .tenant = row->tenant,
         .role = row->role,
@@ -131,9 +135,6 @@ static int take_row(struct keys *keys, const struct file_key *row, struct error_
         .created_at_ms = row->created_at * 1000,
         .expires_at_ms = row->expires_at * 1000,
     };
-
-    if (row->created_at > SECONDS_MAX * 8LL || row->expires_at > SECONDS_MAX * 8LL)
-        return error_set(why, ERR_INVALID, "times are seconds since 1970");
     int status = key_set_id(&key, slice_of(row->id), why);
     if (status < 0)
         return status;

@@ -229,6 +229,8 @@ static void test_wrong_files(void **state)
         {"keys:\n  - id: \"0123456789\"\n    tenant: \"a b\"\n" HASH, "tenant must be"},
         {"keys:\n  - id: \"0123456789\"\n    tenant: _x\n" HASH, "tenant must be"},
         {ROW("0123456789", HASH "  - id: \"0123456789\"\n    tenant: acme\n" HASH), "twice"},
+        {ROW("0123456789", HASH "    created_at: 170000001700000000\n"), "times are"},
+        {ROW("0123456789", HASH "    expires_at: -9223372036854775807\n"), "times are"},
         {"keys: [", ""},
     };
     const struct folder *folder = *state;
