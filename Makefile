@@ -218,12 +218,14 @@ fuzz-run: $(addprefix $(OUT)/tests/fuzz/,$(FUZZ_TARGETS))
 REPLAYS := $(patsubst fuzz_%,$(OUT)/tests/fuzz/replay_%,$(FUZZ_TARGETS))
 fuzz-replay: $(REPLAYS)
 	$Qtests/fuzz/replay.sh $(RESULTS)/fuzz $(REPLAYS)
+# The broker that fuzz_http_api asks.
+$(OUT)/tests/fuzz/fuzz_http_api $(OUT)/tests/fuzz/replay_http_api: $(OUT)/tests/fuzz/http_api_world.o
 $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(EVERYTHING)
 	@echo "  LINK  $@"
-	$Q$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$Q$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
 $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(EVERYTHING)
 	@echo "  LINK  $@"
-	$Q$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+	$Q$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
 .PHONY: fuzz-run fuzz-replay
 
 # Random histories of the Lua functions against a reference model: make model HISTORIES=1000000 SEED=1
