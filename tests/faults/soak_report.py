@@ -158,11 +158,25 @@ def _lowest(group):
     return [(statistics.fmean(x for x, _ in window), min(y for _, y in window)) for window in windows.values()]
 
 
-def verdict_of(value, error, limit):
-    """What a slope says: flat when it is not above the limit beyond its own noise (two standard errors)."""
-    if value is None:
+def grows(groups, limit):
+    value, error = slope(groups)
+    return value is not None and value - 2 * error > limit
+
+
+def verdict_of(groups, limit):
+    """"flat": the slope is not above the limit beyond its own noise (two standard errors). "GROWS": it is, and in each third of the
+    time too. "steps": it is, but not in each third: what a fault of its kind needed for the first time, and kept since."""
+    if slope(groups)[0] is None:
         return "too few samples"
-    return "flat" if value - 2 * error <= limit else "GROWS"
+    if not grows(groups, limit):
+        return "flat"
+    first, last = (choose(x for group in groups for x, _ in group) for choose in (min, max))
+    edges = [first + (last - first) * part / 3 for part in range(4)]
+    thirds = [[[point for point in group if low <= point[0] <= high] for group in groups] for low, high in zip(edges, edges[1:])]
+    return "GROWS" if all(grows(third, limit) for third in thirds) else "steps"
+
+
+WORST = ("GROWS", "steps", "too few samples", "flat")
 
 
 def slopes(sampler, skip_s):
@@ -175,11 +189,10 @@ def slopes(sampler, skip_s):
                 lives.setdefault(pid, []).append((now / 3600, anon, fds))
         if not lives:
             continue
-        anon = slope([[(x, y) for x, y, _ in life] for life in lives.values()])
-        fds = slope([[(x, y) for x, _, y in life] for life in lives.values()])
-        judged = role in KEPT
-        verdict = "GROWS" if "GROWS" in (verdict_of(*anon, MIB_PER_HOUR_MAX), verdict_of(*fds, FDS_PER_HOUR_MAX)) else \
-            verdict_of(*anon, MIB_PER_HOUR_MAX)
+        memory = [[(x, y) for x, y, _ in life] for life in lives.values()]
+        files = [[(x, y) for x, _, y in life] for life in lives.values()]
+        anon, fds, judged = slope(memory), slope(files), role in KEPT
+        verdict = min(verdict_of(memory, MIB_PER_HOUR_MAX), verdict_of(files, FDS_PER_HOUR_MAX), key=WORST.index)
         ordered = sorted(point for life in lives.values() for point in life)
         edge = max(1, len(ordered) // 10)
         table.append((role, len(lives), statistics.median(y for _, y, _ in ordered[:edge]),
@@ -189,7 +202,7 @@ def slopes(sampler, skip_s):
         anon = slope([held])
         edge = max(1, len(held) // 10)
         table.append(("what Redis holds", 1, statistics.median(y for _, y in held[:edge]),
-                      statistics.median(y for _, y in held[-edge:]), *anon, None, None, verdict_of(*anon, MIB_PER_HOUR_MAX), True))
+                      statistics.median(y for _, y in held[-edge:]), *anon, None, None, verdict_of([held], MIB_PER_HOUR_MAX), True))
     return table
 
 

@@ -33,7 +33,7 @@ def lines(title, series, x_label, y_label, marks=(), width=860, height=420):
     points = [point for one in series.values() for point in one]
     if not points:
         return _page(width, height, [_text(20, 30, title, size=15), _text(20, 60, "no samples")])
-    left, right, top, bottom = 64, width - 210, 44, height - 46
+    left, right, top, bottom = 64, width - 210, 62, height - 46
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     y_step = nice_step(max(max(y for _, y in points), 1e-9))
     y_high = y_step * (int(max(y for _, y in points) / y_step) + 1)
@@ -79,7 +79,7 @@ def _runs(points, gap):
 
 def bars(title, rows, unit, note="", width=860):
     """rows: [(name, median, least, most, is_ours)], drawn as lying bars with a whisker from the least to the most."""
-    left, right, top, pitch = 250, width - 120, 56, 30
+    left, right, top, pitch = 300, width - 110, 56, 30
     high = max([most for _, _, _, most, _ in rows] + [1e-9])
     height = top + pitch * len(rows) + 26
     parts = [_text(16, 24, title, size=15, more='font-weight="600"'), _text(16, 43, f"{unit}{'; ' if note else ''}{note}",

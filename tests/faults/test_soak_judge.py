@@ -1,0 +1,49 @@
+"""The judgement of the soak can fail: leaks are told from noise, from steps, and from peaks."""
+
+import random
+
+from tests.faults.soak_load import BASE32, created_s, record_key
+from tests.faults.soak_report import slope, verdict_of
+
+HOURS = [second / 3600 for second in range(300, 3600, 10)]
+
+
+def noisy(function, seed=1):
+    chooser = random.Random(seed)
+    return [(x, function(x) + chooser.uniform(-0.1, 0.1)) for x in HOURS]
+
+
+def test_a_leak_grows():
+    assert abs(slope([noisy(lambda x: 5 + 6 * x)])[0] - 6) < 0.5
+    assert verdict_of([noisy(lambda x: 5 + 6 * x)], 1.0) == "GROWS"
+
+
+def test_noise_and_what_shrinks_are_flat():
+    assert verdict_of([noisy(lambda x: 5)], 1.0) == "flat"
+    assert verdict_of([noisy(lambda x: 5 + 0.5 * x)], 1.0) == "flat"
+    assert verdict_of([noisy(lambda x: 9 - 6 * x)], 1.0) == "flat"
+
+
+def test_peaks_of_seconds_do_not_count():
+    assert verdict_of([[(x, y + (40 if round(x * 360) % 6 == 5 else 0) * x) for x, y in noisy(lambda x: 5)]], 1.0) == "flat"
+
+
+def test_one_step_is_no_leak():
+    assert verdict_of([noisy(lambda x: 5 if x < 0.5 else 9)], 1.0) == "steps"
+
+
+def test_lives_share_a_slope_and_keep_their_levels():
+    lives = [[point for point in noisy(lambda x, low=low, level=level: level + 8 * (x - low)) if low <= point[0] < low + 0.2]
+             for low, level in ((0.1, 5), (0.3, 3), (0.5, 7), (0.7, 4))]
+    assert abs(slope(lives)[0] - 8) < 1
+
+
+def test_few_samples_say_nothing():
+    assert verdict_of([noisy(lambda x: 5)[:5]], 1.0) == "too few samples"
+
+
+def test_ids_tell_shard_and_time():
+    bits = 3 << 160 | 1_795_000_000_123 << 118
+    name = "job_" + "".join(BASE32[bits >> shift & 31] for shift in range(165, -1, -5))
+    assert record_key(name) == "{3}:j:" + name[4:]
+    assert created_s(name) == 1_795_000_000.123
