@@ -191,13 +191,16 @@ static void on_tick(uv_timer_t *tick)
         worker_drain_step(worker, now_mono_ms);
 }
 
-/* After the turn's input: what it freed is claimed anew, together with the commits it brought. */
+/* After the turn's input: what it freed is claimed anew, together with the commits it brought. Both
+ * are sent before the calls that the turn started, so that Redis works while we make those. */
 static void on_check(uv_check_t *check)
 {
     struct worker *worker = check->data;
 
-    if (worker->phase == WORKER_RUNNING)
-        runner_turn(&worker->runner);
+    if (worker->phase != WORKER_RUNNING)
+        return;
+    runner_turn(&worker->runner);
+    queue_send(worker->queue);
 }
 
 /* Before the loop may sleep. */

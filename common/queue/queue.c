@@ -164,9 +164,14 @@ static void run_failed(struct queue *queue)
 
 static void on_turn(uv_idle_t *idle)
 {
-    struct queue *queue = idle->data;
+    queue_send(idle->data);
+}
 
-    uv_idle_stop(idle);
+void queue_send(struct queue *queue)
+{
+    if (!uv_is_active((uv_handle_t *)&queue->turn))
+        return;
+    uv_idle_stop(&queue->turn);
     run_failed(queue);
     if (queue->is_closing)
         return;
