@@ -236,6 +236,16 @@ int job_decode(const struct job_id *id, const char *bytes, size_t size, struct j
     return 0;
 }
 
+void job_record_claim(char *record, const uint8_t token[JOB_TOKEN_SIZE], int64_t now_ms)
+{
+    record[AT_STATE] = 'r';
+    put(record + AT_CLAIM, get(record + AT_CLAIM, 2) + 1, 2);
+    put(record + AT_SEQUENCE, get(record + AT_SEQUENCE, 4) + 1, 4);
+    memcpy(record + AT_TOKEN, token, JOB_TOKEN_SIZE);
+    if (get(record + AT_STARTED, 6) == 0)
+        put(record + AT_STARTED, (uint64_t)now_ms, 6);
+}
+
 int job_check_payload(const char *record, size_t record_size, const char *payload, size_t size)
 {
     if (record_size < JOB_HEADER_SIZE || size != get(record + AT_PAYLOAD_SIZE, 4))

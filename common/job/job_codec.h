@@ -67,6 +67,9 @@ MUST_CHECK int job_encode(const struct job *job, struct buf *out);
  * the record: the caller knows it. */
 MUST_CHECK int job_decode(const struct job_id *id, const char *bytes, size_t size, struct job *out,
                           struct error_text *why);
+/* Does to a record what the claim function does to it in Redis: queued -> running. record: at least
+ * JOB_HEADER_SIZE bytes. */
+void job_record_claim(char *record, const uint8_t token[JOB_TOKEN_SIZE], int64_t now_ms);
 /* Bytes of header, route and meta; needs JOB_HEADER_SIZE bytes. 0 when this is no header. */
 size_t job_head_size(const char *bytes, size_t size);
 /* Checksum of a payload that was read apart (pieces). ERR_CORRUPT. */

@@ -1,4 +1,5 @@
-/* claim: one call over all shards, one MGET of the records, then what stands apart of them. */
+/* claim: one call over all shards, one MGET of the records that are too large to come with its
+ * answer, then what stands apart of them. */
 #include "common/queue/queue_private.h"
 
 #include <stdlib.h>
@@ -22,7 +23,10 @@ struct claim {
     struct queue_load *loads;
     bool was_read_again[LIMIT_CLAIM_COUNT];
     unsigned count;
+    unsigned apart[LIMIT_CLAIM_COUNT]; /* loads whose records did not come along */
+    unsigned apart_count;
     unsigned waiting; /* records not completed yet */
+    int status;       /* why some records could not be read */
     struct job *jobs;
     unsigned jobs_count;
     struct queue_room hints[LIMIT_HINT_ROUTES];
@@ -73,7 +77,7 @@ static void claim_step(struct claim *claim)
     for (unsigned i = 0; i < claim->count; i++)
         if (claim->loads[i].status == 0)
             claim->jobs[claim->jobs_count++] = claim->loads[i].job;
-    claim_done(claim, 0);
+    claim_done(claim, claim->jobs_count > 0 ? 0 : claim->status);
 }
 
 /* ---- records that cannot be read ---------------------------------------------------- */
@@ -187,22 +191,18 @@ static void on_records(struct queue_op *op, int status, const struct redisReply 
 {
     struct claim *claim = (struct claim *)((char *)op - offsetof(struct claim, records_op));
 
-    if (status == 0 && (reply->type != REDIS_REPLY_ARRAY || reply->elements != claim->count))
+    if (status == 0 && reply &&
+        (reply->type != REDIS_REPLY_ARRAY || reply->elements != claim->apart_count))
         status = ERR_PROTOCOL;
-    if (status < 0) {
-        /* They run in our name and we do not know them: their leases lapse. */
-        claim->count = 0;
-        claim_done(claim, status);
-        return;
-    }
-    claim->waiting = claim->count + 1; /* one for this loop */
-    for (unsigned i = 0; i < claim->count; i++) {
-        const struct redisReply *one = reply->element[i];
+    claim->status = status;
+    for (unsigned i = 0; i < claim->apart_count; i++) {
+        struct queue_load *load = &claim->loads[claim->apart[i]];
 
-        if (one->type == REDIS_REPLY_STRING) {
-            queue_load_start(&claim->loads[i], one->str, one->len);
+        if (status == 0 && reply->element[i]->type == REDIS_REPLY_STRING) {
+            queue_load_start(load, reply->element[i]->str, reply->element[i]->len);
         } else {
-            claim->loads[i].status = ERR_NOT_FOUND;
+            /* It runs in our name and we do not know it: its lease lapses. */
+            load->status = status < 0 ? status : ERR_NOT_FOUND;
             claim->waiting--;
         }
     }
@@ -216,10 +216,10 @@ static void ask_records(struct claim *claim)
 
     claim->records_op.queue = claim->op.queue;
     claim->records_op.on_reply = on_records;
-    redis_link_begin(link, 1 + claim->count);
+    redis_link_begin(link, 1 + claim->apart_count);
     redis_link_text(link, "MGET");
-    for (unsigned i = 0; i < claim->count; i++) {
-        struct queue_key key = queue_key_job(&claim->loads[i].id);
+    for (unsigned i = 0; i < claim->apart_count; i++) {
+        struct queue_key key = queue_key_job(&claim->loads[claim->apart[i]].id);
         redis_link_argument(link, key.text, key.size);
     }
     redis_link_end(link, queue_on_reply, &claim->records_op);
@@ -245,15 +245,19 @@ static void read_hints(struct claim *claim, const struct redisReply *reply)
 static int read_answer(struct claim *claim, const struct redisReply *reply)
 {
     const struct redisReply *ids;
+    size_t count;
 
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 4 ||
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 6 ||
         reply->element[0]->type != REDIS_REPLY_STRING ||
-        reply->element[2]->type != REDIS_REPLY_ARRAY)
+        reply->element[2]->type != REDIS_REPLY_ARRAY ||
+        reply->element[5]->type != REDIS_REPLY_ARRAY)
         return ERR_PROTOCOL;
     ids = reply->element[0];
-    if (ids->len % JOB_ID_CORE_SIZE != 0 || ids->len / JOB_ID_CORE_SIZE > LIMIT_CLAIM_COUNT)
+    count = ids->len / JOB_ID_CORE_SIZE;
+    if (ids->len % JOB_ID_CORE_SIZE != 0 || count > LIMIT_CLAIM_COUNT ||
+        reply->element[5]->elements != count)
         return ERR_PROTOCOL;
-    claim->loads = queue_alloc((ids->len / JOB_ID_CORE_SIZE + 1) * sizeof(*claim->loads));
+    claim->loads = queue_alloc((count + 1) * sizeof(*claim->loads));
     for (size_t at = 0; at < ids->len; at += JOB_ID_CORE_SIZE) {
         struct queue_load *load = &claim->loads[claim->count];
 
@@ -270,6 +274,30 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
     return 0;
 }
 
+/* Records that came along are taken at once, the others are asked for. */
+static void take_records(struct claim *claim, const struct redisReply *reply)
+{
+    const struct redisReply *records = reply->element[5];
+
+    claim->waiting = claim->count + 1; /* one for this function, or for the answer it asks for */
+    for (unsigned i = 0; i < claim->count; i++) {
+        const struct redisReply *one = records->element[i];
+        struct queue_load *load = &claim->loads[i];
+
+        if (one->type != REDIS_REPLY_STRING || one->len == 0) {
+            claim->apart[claim->apart_count++] = i;
+            continue;
+        }
+        load->claim_token = claim->token;
+        load->claimed_at_ms = reply->element[4]->integer;
+        queue_load_start(load, one->str, one->len);
+    }
+    if (claim->apart_count > 0 && redis_link_is_up(claim->op.queue->commands))
+        ask_records(claim);
+    else
+        on_records(&claim->records_op, claim->apart_count > 0 ? ERR_OFFLINE : 0, NULL);
+}
+
 static void on_answer(struct queue_op *op, int status, const struct redisReply *reply)
 {
     struct claim *claim = (struct claim *)op;
@@ -278,8 +306,8 @@ static void on_answer(struct queue_op *op, int status, const struct redisReply *
         status = read_answer(claim, reply);
     if (status < 0)
         claim->count = 0;
-    if (claim->count > 0 && redis_link_is_up(op->queue->commands))
-        ask_records(claim);
+    if (claim->count > 0)
+        take_records(claim, reply);
     else
         claim_done(claim, status);
 }

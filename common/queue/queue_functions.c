@@ -16,7 +16,8 @@ enum {
     HISTORY_ENTRIES = 64,
     HISTORY_MS = 180 * 1000,
     FOLLOW_MS = 60 * 1000,
-    CLAIM_BYTES = 32 << 20, /* bodies of one claim call, so that a worker's memory is bounded */
+    CLAIM_BYTES = 32 << 20,   /* bodies of one claim call, so that a worker's memory is bounded */
+    CLAIM_INLINE_LAST = 4095, /* last byte of records that come with the answer of a claim */
     INSPECT_SCAN = 200,
     ASIDE_MS = 1000, /* how long a job of a newer version is left before it is looked at again */
 };
@@ -45,6 +46,7 @@ static const struct {
     {"HISTORY_MS", HISTORY_MS},
     {"FOLLOW_MS", FOLLOW_MS},
     {"CLAIM_BYTES", CLAIM_BYTES},
+    {"CLAIM_INLINE_LAST", CLAIM_INLINE_LAST},
     {"INSPECT_SCAN", INSPECT_SCAN},
     {"JOB_SCHEMA", JOB_SCHEMA},
     {"ASIDE_MS", ASIDE_MS},

@@ -164,6 +164,8 @@ void queue_load_start(struct queue_load *load, const char *bytes, size_t size)
     buf_init(&load->payload, PAYLOAD_BYTES_MAX);
     load->waiting = 1; /* until everything is asked for */
     load->status = buf_append(&load->record, bytes, size);
+    if (load->status == 0 && load->claim_token && size >= JOB_HEADER_SIZE)
+        job_record_claim(load->record.data, load->claim_token, load->claimed_at_ms);
     if (load->status == 0)
         load->status = job_decode(&load->id, load->record.data, load->record.size, job, &load->why);
     if (load->status == ERR_NEWER)

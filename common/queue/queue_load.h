@@ -24,6 +24,9 @@ struct queue_load {
     unsigned waiting;
     int status;
     bool wants_payload;
+    const uint8_t
+        *claim_token; /* the record is from before a claim by this token; NULL: as it is */
+    int64_t claimed_at_ms;
     void (*on_loaded)(struct queue_load *load);
     void *arg;
 };

@@ -124,27 +124,49 @@ local function lane_of(h)
   return sub(h, 99, 99) .. sub(h, 93, 98)
 end
 
--- Sums to be added to hashes at the end of a call: hash -> field -> amount.
-local function add(sums, hash, field, amount)
-  local fields = sums[hash]
+-- What a call changes of the totals of a shard, written at its end: live jobs and bytes by tenant, ends by route. The
+-- names of the keys are made then, once, not for each job.
+local function sums_of(sums, p)
+  local shard = sums[p]
+  if not shard then
+    shard = {jobs = {}, bytes = {}, routes = {}}
+    sums[p] = shard
+  end
+  return shard
+end
+
+local function add_live(sums, p, tenant, jobs, bytes)
+  local shard = sums_of(sums, p)
+  shard.jobs[tenant] = (shard.jobs[tenant] or 0) + jobs
+  shard.bytes[tenant] = (shard.bytes[tenant] or 0) + bytes
+end
+
+local function add_total(sums, p, route, field, amount)
+  local shard = sums_of(sums, p)
+  local fields = shard.routes[route]
   if not fields then
     fields = {}
-    sums[hash] = fields
+    shard.routes[route] = fields
   end
   fields[field] = (fields[field] or 0) + amount
 end
 
-local function add_live(sums, p, tenant, jobs, bytes)
-  local hash = p .. 'n'
-  add(sums, hash, 'j', jobs)
-  add(sums, hash, 'b', bytes)
-  add(sums, hash, 'j' .. tenant, jobs)
-  add(sums, hash, 'b' .. tenant, bytes)
+local function write_live(hash, letter, amounts)
+  local all = 0
+  for tenant, amount in pairs(amounts) do
+    all = all + amount
+    call('HINCRBY', hash, letter .. tenant, amount)
+  end
+  if all ~= 0 then call('HINCRBY', hash, letter, all) end
 end
 
 local function write_sums(sums)
-  for hash, fields in pairs(sums) do
-    for field, amount in pairs(fields) do call('HINCRBY', hash, field, amount) end
+  for p, shard in pairs(sums) do
+    write_live(p .. 'n', 'j', shard.jobs)
+    write_live(p .. 'n', 'b', shard.bytes)
+    for route, fields in pairs(shard.routes) do
+      for field, amount in pairs(fields) do call('HINCRBY', p .. 'c:' .. route, field, amount) end
+    end
   end
 end
 
@@ -240,7 +262,7 @@ local function end_job(p, id, h, state, verdict, raw, sums)
   call('SET', key, record, 'PX', ttl_ms)
   if attempt > 0 then call('PEXPIRE', p .. 't:' .. id, ttl_ms) end
   add_live(sums, p, sub(h, 93, 98), -1, -live_bytes(h))
-  add(sums, p .. 'c:' .. route_of(record), state == 'C' and 'cancelled' or state == 'E' and 'expired' or 'failed', 1)
+  add_total(sums, p, route_of(record), state == 'C' and 'cancelled' or state == 'E' and 'expired' or 'failed', 1)
   tell(p, id, flags, sequence, record)
   return record
 end

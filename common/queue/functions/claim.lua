@@ -2,11 +2,12 @@
 --
 -- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, then route and room in
 -- pairs. Answers: ids one after the other; has more 0/1; hints: route, best band of waiting routes not asked for;
--- how many jobs of a newer version were met.
+-- how many jobs of a newer version were met; the time of the claim in ms; for each id its record as it was before, or
+-- nothing when that is large.
 -- The shards are looked at in the order of KEYS, better bands of all shards before worse ones.
 
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
--- size. One call and few strings: this runs for every job.
+-- size. One call and few strings: this runs for every job. The record comes along with its header, up to a size.
 local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
 local FEW_ROUTES = 8
 local NEWER_TURNS = 4 -- looks into lanes of a band that gave tickets for newer workers
@@ -16,13 +17,13 @@ local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
 local function start(c, p, ticket)
   local id = sub(ticket, 2, 35)
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, '0', '67')
-  if #h < 68 then return false end
+  local h = call('GETRANGE', key, '0', CLAIM_INLINE_LAST)
+  if #h < HEADER then return false end
   local schema, state, flags, claim, attempt, crashes, sequence, started, expires, _, size = unpack_bytes(START, h, 2)
   if schema > JOB_SCHEMA then return nil end
   if state ~= 'q' or claim ~= unpack_bytes('<I2', ticket, 47) then return false end
   if expires > 0 and expires <= c.raw then
-    end_job(p, id, call('GETRANGE', key, '0', READ), 'E', EXPIRED, c.raw, c.sums)
+    end_job(p, id, h, 'E', EXPIRED, c.raw, c.sums)
     return false
   end
   if started == 0 then started = c.raw end
@@ -37,7 +38,8 @@ local function start(c, p, ticket)
   local n = #leases
   leases[n + 1] = c.score[p]
   leases[n + 2] = pack('<c46I2c16', ticket, claim, c.token)
-  c.ids[#c.ids + 1] = id
+  n = #c.ids + 1
+  c.ids[n], c.records[n] = id, #h <= CLAIM_INLINE_LAST and h or ''
   c.left, c.bytes_left = c.left - 1, c.bytes_left - size
   if band(flags, FOLLOWED) ~= 0 then c.followed[#c.followed + 1] = {p, id, flags, sequence} end
   return true
@@ -205,7 +207,7 @@ end
 function verbs.claim(keys, args)
   local child, room, asked = args[1], {}, {}
   local c = {token = args[2], raw = now_ms(), lease_ms = tonumber(args[3]), left = tonumber(args[4]), bytes_left = CLAIM_BYTES,
-             stale_left = STALE_MAX, ids = {}, leases = {}, score = {}, followed = {}, sums = {},
+             stale_left = STALE_MAX, ids = {}, records = {}, leases = {}, score = {}, followed = {}, sums = {},
              newer = 0, suspects = {}}
   for i = 7, #args, 2 do
     room[args[i]] = tonumber(args[i + 1])
@@ -249,5 +251,5 @@ function verbs.claim(keys, args)
   -- What we cannot take or serve is offered to the children that went idle before it came: each once.
   if stamp > 0 then wake(stamp) end
   if #c.ids == 0 and args[6] == '1' then call('ZADD', IDLE, c.raw, child) end
-  return {table.concat(c.ids), has_more and 1 or 0, named, c.newer}
+  return {table.concat(c.ids), has_more and 1 or 0, named, c.newer, c.raw, c.records}
 end

@@ -57,7 +57,7 @@ local function commit(keys, args, allowed)
       end
       clear_live(p, id, h, flags, attempt, next_state)
       add_live(sums, p, sub(h, 93, 98), -1, -live_bytes(h))
-      add(sums, p .. 'c:' .. route_of(record), allowed[next_state], 1)
+      add_total(sums, p, route_of(record), allowed[next_state], 1)
       if band(new_flags, FOLLOWED + HOME) ~= 0 then tell(p, id, new_flags, sequence, record) end
     end
     codes[#codes + 1] = code
@@ -92,7 +92,7 @@ function verbs.retry(keys, args)
         call('ZADD', p .. 'D', due, ticket_of(id, h, claim))
         call('RPUSH', list, args[i + 2])
         if expires > 0 then call('PEXPIREAT', list, expires + LIMIT_RECORD_AFTER_RESULT_S * 1000) end
-        add(sums, p .. 'c:' .. stored_route(p, id, h), 'retried', 1)
+        add_total(sums, p, stored_route(p, id, h), 'retried', 1)
         tell_change(p, id, flags, sequence)
       end
     end

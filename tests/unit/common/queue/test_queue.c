@@ -492,10 +492,54 @@ static void functions_that_vanish_come_back(void **state)
     rig_close(rig, queue);
 }
 
+/* Small records come with the answer of the claim, as they were before; large ones are read after
+ * it. */
+static void what_is_claimed_is_what_is_stored(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    static char body[60000];
+    const size_t sizes[] = {2, 1000, 3900, 4096, 5000, 50000};
+    enum { COUNT = sizeof(sizes) / sizeof(sizes[0]) };
+
+    memset(body, 'b', sizeof(body));
+    for (int i = 0; i < COUNT; i++) {
+        struct job job = rig_job(queue, "m");
+
+        job.payload = (struct slice){body, sizes[i]};
+        assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    }
+    for (int round = 1; round <= 2; round++) { /* what was released keeps the time of its start */
+        const struct rig_claimed *claimed = rig_claim(rig, queue, "m", COUNT, false);
+        struct job jobs[COUNT];
+
+        assert_int_equal(claimed->count, COUNT);
+        memcpy(jobs, claimed->jobs, sizeof(jobs));
+        for (int i = 0; i < COUNT; i++) {
+            struct job now;
+
+            assert_int_equal(rig_get(rig, queue, &jobs[i].id, &now), 0);
+            assert_int_equal(now.state, JOB_RUNNING);
+            assert_int_equal(jobs[i].state, JOB_RUNNING);
+            assert_int_equal(jobs[i].claim, round);
+            assert_int_equal(now.claim, round);
+            assert_int_equal(jobs[i].payload.size, now.payload_size);
+            assert_int_equal(jobs[i].sequence, now.sequence);
+            assert_int_equal(jobs[i].started_at_ms, now.started_at_ms);
+            assert_true(now.started_at_ms > 0);
+            assert_memory_equal(jobs[i].token, now.token, JOB_TOKEN_SIZE);
+        }
+        for (int i = COUNT - 1; round == 1 && i >= 0; i--)
+            assert_int_equal(rig_release(rig, queue, &jobs[i]), 0);
+    }
+    rig_close(rig, queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(submit_claim_finish_get, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_claimed_is_what_is_stored, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_bodies_and_results_go_in_pieces, set_up, tear_down),
         cmocka_unit_test_setup_teardown(retry_waits_and_counts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(release_counts_nothing_and_goes_first, set_up, tear_down),
