@@ -175,16 +175,21 @@ e2e: all tests-deps
 simtest: $(OUT)/bin/penstock-sim $(VENV)/.installed
 	$Q$(SUITE_ENV) tests/pytest.sh $(VENV) $(RESULTS)/sim 300 tests/sim
 # What makes disks slow and clocks wrong, by preload; never with sanitizers, whose runtime wants to be first.
-SHIM := $(BUILD)/tests/faults/shim.so
-$(SHIM): tests/faults/shims/shim.c
+SHIM  := $(BUILD)/tests/faults/shim.so
+SHIMS := $(SHIM) $(BUILD)/tests/faults/alloc.so
+$(SHIMS): $(BUILD)/tests/faults/%.so: tests/faults/shims/%.c
 	@mkdir -p $(@D) && echo "  SHIM  $@"
 	$Q$(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -shared -fPIC -o $@ $< -ldl
-faults-smoke: all tests-deps $(SHIM)
-	$Q$(SUITE_ENV) PENSTOCK_SHIM='$(abspath $(SHIM))' PENSTOCK_FAULTS=smoke \
-	  tests/pytest.sh $(VENV) $(RESULTS)/faults 600 tests/faults
-faults: all tests-deps $(SHIM)
-	$Q$(SUITE_ENV) PENSTOCK_SHIM='$(abspath $(SHIM))' PENSTOCK_FAULTS=full \
-	  tests/pytest.sh $(VENV) $(RESULTS)/faults 14400 tests/faults
+# Rows with failpoints run programs of their own; a run with sanitizers has none of either.
+FAULT_ENV = $(SUITE_ENV) PENSTOCK_SHIM='$(abspath $(SHIM))' PENSTOCK_ALLOC_SHIM='$(abspath $(lastword $(SHIMS)))' \
+            PENSTOCK_FAILPOINT_BIN_DIR='$(abspath $(BUILD))/failpoints/bin'
+failpoint-programs:
+	$Q$(MAKE) FAILPOINTS=1 SAN= all
+.PHONY: failpoint-programs
+faults-smoke: all tests-deps $(SHIMS) failpoint-programs
+	$Q$(FAULT_ENV) PENSTOCK_FAULTS=smoke tests/pytest.sh $(VENV) $(RESULTS)/faults 600 tests/faults
+faults: all tests-deps $(SHIMS) failpoint-programs
+	$Q$(FAULT_ENV) PENSTOCK_FAULTS=full tests/pytest.sh $(VENV) $(RESULTS)/faults 3600 tests/faults
 # MINUTES at half load with a fault each: docs/soak.md. RATE=jobs/s, SEED=n: as told.
 MINUTES ?= 60
 soak:
@@ -267,7 +272,9 @@ demo:
 bench:
 	$Qdeploy/install-deps.sh --bench
 	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed $(BENCH_TOOLS)
-	$Q$(SUITE_ENV) PENSTOCK_BENCH_DIR='$(abspath $(OUT)/tests/bench)' $(VENV)/bin/python tests/bench/run.py $(BENCH_ARGS)
+	$Q$(SUITE_ENV) PENSTOCK_BENCH_DIR='$(abspath $(OUT)/tests/bench)' PENSTOCK_PEERS_DIR='$(abspath $(BUILD)/peers)' \
+	  PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/bench/run.py --results '$(abspath $(RESULTS))' \
+	  $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 # --- installing --------------------------------------------------------------------------------
 
@@ -318,7 +325,7 @@ help:
 	@echo "make faults-smoke    the fault rows that matter most;  make faults: all of them, and docs/faults.md"
 	@echo "make soak            MINUTES=60 at half load, a fault a minute, then slopes (RATE=jobs/s SEED=n): docs/soak.md"
 	@echo "make sanitize        unit and e2e with address and undefined behaviour sanitizers"
-	@echo "make bench           throughput and latency, side by side with others (BENCH_ARGS=...)"
+	@echo "make bench           throughput and latency, side by side with others (QUICK=1 BENCH_ARGS=...)"
 	@echo "make fuzz-replay     every parser over its corpus and changed copies of it"
 	@echo "make model           the queue's functions against a model (HISTORIES=10000 SEED=0: any)"
 	@echo "make fuzz            every parser, FUZZ_SECONDS=60 each"

@@ -2,7 +2,8 @@
 
 A row is a function that gets a Run, makes its fault while the load is on, heals it, and may assert more than the
 verdict that every row must meet: nothing lost, stuck, double, phantom, backwards, unexpected or wrong. Each row proves that its
-fault took place. `NOT_HERE` names the rows that are not run, with the reason; it is printed with the table.
+fault took place; one that cannot is void, which is no better than failed. `NOT_HERE` names the rows that are not run, with
+the reason; it is printed with the table.
 """
 
 import contextlib
@@ -11,11 +12,14 @@ import json
 import os
 import pathlib
 import resource
+import select
 import signal
 import tempfile
 import threading
 import time
+import unittest.mock
 
+from tests.harness import stack as stack_module
 from tests.harness.ledger import Ledger
 from tests.harness.proxy import Proxy
 from tests.harness.stack import IS_SANITIZED, Stack, eventually
@@ -26,7 +30,11 @@ RESULTS = []  # (row, counts, verdict)
 NOT_HERE = {}
 FORBIDDEN = ("lost", "stuck", "double", "phantom", "backwards", "unexpected", "wrong")
 LOAD = {"rate": 200, "jobs": 2400, "delay_ms": 30, "may_fail": False, "load": True, "shim": None, "proxied": None,
-        "spared": False, "tenants": ()}
+        "spared": False, "tenants": (), "failpoints": None, "recovery_max_s": None, "fd_max": 320, "rss_max_mib": 64}
+
+
+class Void(AssertionError):
+    """The fault did not take place: whatever held, held without it."""
 
 
 @dataclasses.dataclass
@@ -49,6 +57,11 @@ def row(number, what, smoke=False, needs=None, **options):
     proxied                "broker", "worker" or "all": whose connections to Redis go through run.proxy
     spared                 True: a second worker pool stands by that the fault does not hit
     tenants                names of tenants; without any, everybody may do everything. Their keys are in run.keys
+    failpoints             lines that arm points of the test build, which runs then: see common/base/failpoint.h. Each point
+                           must fire. () arms none at first: run.arm does, later
+    recovery_max_s         most seconds from the heal to 90 % of the rate
+    fd_max, rss_max_mib    how much more than at the beginning the largest process may hold at the end; its connections to
+                           upstreams stay open for a while
 
     needs: a function that answers why the row cannot run here, or nothing.
     """
@@ -77,12 +90,89 @@ def descriptors(pid):
     return 0
 
 
+class Victim:
+    """A process that was a child of this supervisor when it was looked up. Held by a pidfd: whoever has its number later
+    is not meant, and not hit."""
+
+    def __init__(self, process, pid):
+        self.pid, self._fd = pid, os.pidfd_open(pid)
+        if pid not in process.children():
+            self.close()
+            raise ProcessLookupError(pid)
+
+    def signal(self, number):
+        """False when it has ended already."""
+        try:
+            signal.pidfd_send_signal(self._fd, number)
+            return True
+        except ProcessLookupError:
+            return False
+
+    def is_alive(self):
+        return not select.select([self._fd], [], [], 0)[0]
+
+    def state(self):
+        """One letter: R, S, T (stopped), Z."""
+        with contextlib.suppress(OSError):
+            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return "Z"
+
+    def close(self):
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def __del__(self):
+        self.close()
+
+
+def victims(process):
+    """Every child that a supervisor has now."""
+    found = []
+    for pid in process.children():
+        with contextlib.suppress(ProcessLookupError):
+            found.append(Victim(process, pid))
+    return found
+
+
+class Failpoints:
+    """Arms points of the test build through a file, and counts how often each fired."""
+
+    def __init__(self, lines):
+        self.folder = tempfile.TemporaryDirectory(prefix="penstock-points-")
+        self.path = pathlib.Path(self.folder.name) / "armed"
+        self.names = set()
+        self.arm(*lines)
+
+    def arm(self, *lines):
+        """name action number every limit word; no line: nothing fires any more."""
+        self.names |= {line.split()[0] for line in lines}
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text("".join(line + "\n" for line in lines))
+        fresh.rename(self.path)
+
+    def fired(self, name):
+        with contextlib.suppress(FileNotFoundError):
+            return pathlib.Path(f"{self.path}.fired").read_text().splitlines().count(name)
+        return 0
+
+    def check(self):
+        for name in sorted(self.names):
+            prove(self.fired(name) > 0, f"the point {name} never fired")
+
+
+def prove(happened, what):
+    """What shows that the fault took place."""
+    if not happened:
+        raise Void(f"void: {what}")
+
+
 class Run:
     """What a row works with: the stack, the load, and the clock of its fault."""
 
     def __init__(self, stack, options):
         self.stack, self.options = stack, options
-        self.ledger, self.proxy, self.steer, self.keys = None, None, None, {}
+        self.ledger, self.proxy, self.steer, self.keys, self.points = None, None, None, {}, None
         self.healed_at, self.recovered_s = None, None
         self._samples, self._stop = [], threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
@@ -126,12 +216,24 @@ class Run:
                 return moment - self.healed_at
         return None
 
+    def hit_child(self, process, index=0, number=signal.SIGKILL):
+        """A signal for one child of a supervisor, which is waited for to have one: its Victim."""
+        children = eventually(lambda: victims(process), 20, f"{process.name} has a child")
+        victim = children[index % len(children)]
+        prove(victim.signal(number), f"child {victim.pid} of {process.name} had ended by itself")
+        return victim
+
     def kill_child(self, process, index=0, number=signal.SIGKILL):
-        """A signal for one child of a supervisor, which is waited for to have one."""
-        children = eventually(process.children, 20, f"{process.name} has a child")
-        pid = children[index % len(children)]
-        os.kill(pid, number)
-        return pid
+        """The same; its pid."""
+        return self.hit_child(process, index, number).pid
+
+    def executions(self):
+        """Upstream calls of each nonce."""
+        counts = {}
+        for sim in self.stack.sims:
+            for nonce, count in sim.nonces().items():
+                counts[nonce] = counts.get(nonce, 0) + count
+        return counts
 
     def processes(self):
         """Pids of every child that serves."""
@@ -164,6 +266,12 @@ def make_shim():
     return {"LD_PRELOAD": library, "FAULT_SHIM": path}, steer
 
 
+def failpoint_programs():
+    folder = os.environ.get("PENSTOCK_FAILPOINT_BIN_DIR")
+    assert folder and pathlib.Path(folder, "penstock-worker").exists(), "the build with failpoints is missing"
+    return pathlib.Path(folder)
+
+
 @contextlib.contextmanager
 def prepared(entry, options):
     """The stack of a row, started, and its Run."""
@@ -175,9 +283,14 @@ def prepared(entry, options):
         environment, steer = make_shim()
         stack_options["redis_env" if options["shim"] == "redis" else "env"] = environment
     stack_options.setdefault("start_worker", not options["proxied"])
+    points, programs = None, contextlib.nullcontext()
+    if options["failpoints"] is not None:
+        points = Failpoints(options["failpoints"])
+        stack_options["env"] = {**(stack_options.get("env") or {}), "FAILPOINTS": str(points.path)}
+        programs = unittest.mock.patch.object(stack_module, "BIN", failpoint_programs())
     stack = Stack(**stack_options)
     run = Run(stack, options)
-    run.steer = steer
+    run.steer, run.points = steer, points
     direct = {"redis": {"url": stack.redis.url}}
     through = direct
     if options["proxied"]:
@@ -192,7 +305,7 @@ def prepared(entry, options):
             done = stack.cli("keys", "add", tenant, "--keys-file", path, "--json")
             run.keys[tenant] = json.loads(done.stdout)["key"]
     try:
-        with stack:
+        with programs, stack:
             if options["proxied"]:
                 stack.add_worker(direct if options["proxied"] == "broker" else through)
                 if options["spared"]:
@@ -228,20 +341,24 @@ def execute(entry):
         if run.ledger:
             run.ledger.join()
             left = run.ledger.drain(120)
-            executions = {}
-            for sim in run.stack.sims:
-                for nonce, count in sim.nonces().items():
-                    executions[nonce] = executions.get(nonce, 0) + count
-            counts, wrong = run.ledger.verdict(executions, options["may_fail"])
+            counts, wrong = run.ledger.verdict(run.executions(), options["may_fail"])
             result.update(counts)
             result["stuck"] = max(result["stuck"], len(left))
             assert counts["accepted"] >= options["jobs"] // 3, f"{counts['accepted']} accepted: too few to tell"
             run.stop_sampling()
-            result["recovery_s"] = run.recovery_s()
+            if run.recovered_s is None:
+                result["recovery_s"] = run.recovery_s()
         after = run.usage()
         result["fd"], result["rss"] = after[0] - before[0], after[1] - before[1]
         broken = {name: result[name] for name in FORBIDDEN if result[name]}
         assert not broken, f"{entry.number}: {broken}\n" + "\n".join(wrong[:20])
+        if run.points:
+            run.points.check()
+        if options["recovery_max_s"]:
+            prove(result["recovery_s"] is not None, "the load had ended before the rate was back")
+            assert result["recovery_s"] <= options["recovery_max_s"], f"recovery took {result['recovery_s']:.1f} s"
+        assert result["fd"] <= options["fd_max"], f"{result['fd']} descriptors more than before"
+        assert result["rss"] <= options["rss_max_mib"] * (4 if IS_SANITIZED else 1), f"{result['rss']:.1f} MiB more"
     return result
 
 

@@ -6,10 +6,8 @@ import pathlib
 import resource
 import socket
 
-from tests.faults.matrix import descriptors, limit_descriptors, not_here, row
+from tests.faults.matrix import descriptors, limit_descriptors, prove, row
 from tests.harness.stack import eventually, http_call
-
-not_here("F81", "the Nth allocation fails", "the unit tests do this for the pieces; no run of whole processes yet")
 
 GROUPS = pathlib.Path("/sys/fs/cgroup")
 
@@ -88,8 +86,10 @@ def no_descriptors(run):
      needs=needs_group("cpu", "cpu.cfs_quota_us", "cpu.max"))
 def no_processor(run):
     with group("cpu", run.processes(), {"cpu.cfs_quota_us": 10000, "cpu.cfs_period_us": 100000,
-                                        "cpu.max": "10000 100000"}):
+                                        "cpu.max": "10000 100000"}) as folder:
         run.hold(8)
+        throttled = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+        prove(int(throttled["nr_throttled"]) > 20, f"hardly throttled: {throttled}")
     run.healed()
     run.ledger.join()
     assert not run.ledger.drain(60)
@@ -104,6 +104,7 @@ def no_processes(run):
         run.kill_child(run.stack.worker)
         run.kill_child(run.stack.broker)
         run.hold(5)
+        prove("child_not_started" in run.stack.worker.log(1 << 20), "a child could be started")
         assert run.stack.worker.is_alive() and run.stack.broker.is_alive()
         (folder / "pids.max").write_text("max")
         eventually(lambda: len(run.stack.worker.children()) == 2 and len(run.stack.broker.children()) == 2, 40,

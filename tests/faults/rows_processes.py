@@ -1,35 +1,51 @@
 """Rows A and H88: our own processes are killed, stopped, restarted, misconfigured."""
 
 import json
-import os
 import signal
 import time
 
-from tests.faults.matrix import not_here, row
+from tests.faults.matrix import not_here, prove, row, victims
 from tests.harness.stack import chat, eventually, http_call
 
 not_here("F16", "a sandbox helper misbehaves", "there are no helper processes yet")
 
 
-def is_there(pid):
-    return os.path.exists(f"/proc/{pid}")
+def seconds_to_run_again(run):
+    """Kills one of two children that hold forty long jobs; seconds until the last of its jobs is called again."""
+    api = run.stack.api()
+    for number in range(40):
+        api.submit(chat(model="sim-again", user=f"sim:nonce=again{number},delay_ms=3000"))
+
+    def calls():
+        return sum(count for nonce, count in run.executions().items() if nonce.startswith("again"))
+    eventually(lambda: calls() == 40, 20, "all forty run")
+    run.hit_child(run.stack.worker)
+    killed, last, seen = time.monotonic(), None, 40
+    while time.monotonic() < killed + 2.5:
+        now = calls()
+        if now > seen:
+            last, seen = time.monotonic(), now
+        time.sleep(0.01)
+    prove(seen > 40, "the child that was killed held none of them")
+    return last - killed
 
 
-@row("F01", "a worker child is killed each second", smoke=True)
+@row("F01", "a worker child is killed each second: its jobs run again within 1 s", smoke=True)
 def worker_child_killed(run):
-    for index in range(5):
-        run.kill_child(run.stack.worker, index)
+    for index in range(4):
+        run.hit_child(run.stack.worker, index)
         run.hold(1.0)
     run.healed()
+    run.recovered_s = seconds_to_run_again(run)
+    assert run.recovered_s <= 1.0, f"a killed child's jobs ran again after {run.recovered_s:.2f} s"
 
 
-@row("F02", "the whole worker pool is killed at once")
+@row("F02", "the whole worker pool is killed at once", recovery_max_s=5)
 def pool_killed(run):
-    children = run.stack.worker.children()
+    children = victims(run.stack.worker)
     run.stack.worker.kill()
-    for pid in children:
-        if is_there(pid):
-            os.kill(pid, signal.SIGKILL)
+    for victim in children:
+        victim.signal(signal.SIGKILL)
     run.stack.add_worker()
     run.healed()
 
@@ -37,17 +53,21 @@ def pool_killed(run):
 @row("F03", "a worker child is paused for longer than its lease, then goes on", smoke=True,
      config={"worker": {"lease_ms": 2000}}, delay_ms=300)
 def zombie_child(run):
-    pid = run.kill_child(run.stack.worker, number=signal.SIGSTOP)
+    victim = run.hit_child(run.stack.worker, number=signal.SIGSTOP)
     run.hold(4.5)
-    if is_there(pid):
-        os.kill(pid, signal.SIGCONT)
+    prove(victim.state() == "T", "it was not stopped all the time")
+    victim.signal(signal.SIGCONT)
     run.healed()
+    run.ledger.join()
+    assert not run.ledger.drain(60)
+    prove(any(count > 1 for count in run.executions().values()), "it held no job")
+    assert victim.is_alive(), "it did not survive its pause"
 
 
 @row("F07", "a worker's loop stands still: the supervisor replaces it", jobs=4000)
 def loop_stalls(run):
-    pid = run.kill_child(run.stack.worker, number=signal.SIGSTOP)
-    eventually(lambda: not is_there(pid) and len(run.stack.worker.children()) == 2, 25, "the child is replaced")
+    victim = run.hit_child(run.stack.worker, number=signal.SIGSTOP)
+    eventually(lambda: not victim.is_alive() and len(run.stack.worker.children()) == 2, 25, "the child is replaced")
     run.healed()
 
 
@@ -66,8 +86,8 @@ def broker_dies_unanswered(run):
         run.proxy.mode = "no-answers"
         eventually(lambda before=before: run.proxy.swallowed > before, 10, "an answer of Redis was thrown away")
         run.hold(0.2)
-        for pid in run.stack.broker.children():
-            os.kill(pid, signal.SIGKILL)
+        for victim in victims(run.stack.broker):
+            victim.signal(signal.SIGKILL)
         run.proxy.mode = "pass"
         run.stack.wait_ready()
         run.hold(0.5)
@@ -76,18 +96,18 @@ def broker_dies_unanswered(run):
 
 @row("F10", "a broker child is paused for 5 s")
 def broker_paused(run):
-    pid = run.kill_child(run.stack.broker, number=signal.SIGSTOP)
+    victim = run.hit_child(run.stack.broker, number=signal.SIGSTOP)
     run.hold(5)
-    if is_there(pid):
-        os.kill(pid, signal.SIGCONT)
+    prove(victim.state() in "TZ", "it was not stopped")  # or replaced because it gave no sign of life
+    victim.signal(signal.SIGCONT)
     run.healed()
 
 
 @row("F11", "the worker's supervisor is killed: its children end within 5 s")
 def supervisor_killed(run):
-    children = run.stack.worker.children()
+    children = victims(run.stack.worker)
     run.stack.worker.kill()
-    eventually(lambda: not any(map(is_there, children)), 5, "the orphans have gone")
+    eventually(lambda: not any(victim.is_alive() for victim in children), 5, "the orphans have gone")
     run.stack.add_worker()
     run.healed()
 
@@ -95,8 +115,8 @@ def supervisor_killed(run):
 @row("F12", "broker children are restarted one after the other: nobody is refused")
 def rolling_brokers(run):
     for _ in range(6):
-        pid = run.kill_child(run.stack.broker, number=signal.SIGTERM)
-        eventually(lambda pid=pid: not is_there(pid) and len(run.stack.broker.children()) == 2, 20, "a new child")
+        old = run.hit_child(run.stack.broker, number=signal.SIGTERM)
+        eventually(lambda old=old: not old.is_alive() and len(run.stack.broker.children()) == 2, 20, "a new child")
     run.healed()
     run.ledger.join()
     assert all(entry.outcome == "accepted" for entry in run.ledger.entries), "a client was refused"
@@ -137,10 +157,9 @@ def crash_loop(run):
     worker = run.stack.worker
     end, ended = time.monotonic() + 6, set()
     while time.monotonic() < end:
-        for pid in worker.children():
-            if pid not in ended:
-                os.kill(pid, signal.SIGKILL)
-                ended.add(pid)
+        for victim in victims(worker):
+            if victim.pid not in ended and victim.signal(signal.SIGKILL):
+                ended.add(victim.pid)
         time.sleep(0.005)
     assert worker.is_alive() and 4 <= len(ended) < 60, len(ended)
     api = run.stack.api()

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.faults import (  # noqa: F401
-    matrix, rows_clients, rows_host, rows_logs, rows_network, rows_processes, rows_redis, rows_upstream,
-    rows_versions)
+    matrix, rows_clients, rows_failpoints, rows_host, rows_logs, rows_memory, rows_network, rows_processes, rows_redis, rows_upstream, rows_versions)
 
 
 def chosen():
@@ -23,6 +22,9 @@ def test_row(name):
     entry = matrix.ROWS[name]
     try:
         result = matrix.execute(entry)
+    except matrix.Void:
+        matrix.RESULTS.append((entry, {}, "VOID"))
+        raise
     except BaseException:
         matrix.RESULTS.append((entry, {}, "FAILED"))
         raise
