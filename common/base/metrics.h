@@ -38,6 +38,8 @@
     X(METRIC_UPSTREAM_CALLS, COUNTER, "penstock_upstream_calls_total", "Upstream calls started")   \
     X(METRIC_UPSTREAM_ERRORS, COUNTER, "penstock_upstream_errors_total",                           \
       "Upstream calls that failed")                                                                \
+    X(METRIC_UPSTREAM_STALE, COUNTER, "penstock_upstream_stale_total",                             \
+      "Calls sent again because a kept connection had been closed")                                \
     X(METRIC_UPSTREAM_IN_FLIGHT, GAUGE, "penstock_upstream_in_flight", "Upstream calls in flight") \
     X(METRIC_UPSTREAM_SECONDS, HISTOGRAM, "penstock_upstream_seconds",                             \
       "Duration of upstream calls")                                                                \

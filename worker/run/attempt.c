@@ -13,7 +13,10 @@
 #include "worker/run/retry.h"
 #include "worker/run/runner.h"
 
-enum { HTTP_FAILURE_MIN = 400 };
+enum {
+    HTTP_FAILURE_MIN = 400,
+    STALE_MS_MAX = 2000, /* a connection that was closed while idle shows it sooner */
+};
 
 static void start_call(struct attempt *attempt);
 
@@ -260,6 +263,22 @@ static void tell_router(struct attempt *attempt, const struct outcome *outcome,
     claim_note_room(attempt->runner);
 }
 
+/* A kept connection that was closed while nobody used it is no failure of the upstream, nor of the
+ * job. */
+static bool may_go_again(const struct attempt *attempt, const struct upstream_answer *answer)
+{
+    return answer->was_stale && answer->total_ms < STALE_MS_MAX && !attempt->went_again &&
+           attempt->abort == ATTEMPT_NOT_ABORTED && !attempt->runner->is_draining;
+}
+
+static void go_again(struct attempt *attempt)
+{
+    metrics_add(METRIC_UPSTREAM_STALE, 1);
+    attempt->went_again = true;
+    attempt->tried &= ~(UINT64_C(1) << attempt->upstream);
+    start_call(attempt);
+}
+
 static void settle(struct attempt *attempt, const struct upstream_answer *answer)
 {
     struct outcome outcome = {.retry_after_ms = -1};
@@ -267,9 +286,14 @@ static void settle(struct attempt *attempt, const struct upstream_answer *answer
     FAILPOINT_TEXT("worker-answer", answer->body);
     attempt->transfer = NULL;
     judge(attempt, answer, &outcome);
+    bool goes_again = may_go_again(attempt, answer);
+    if (goes_again)
+        outcome.class_ = OUTCOME_ABORTED; /* says nothing about the upstream */
     tell_router(attempt, &outcome, answer);
 
-    if (attempt->abort == ATTEMPT_CANCELLED || attempt->abort == ATTEMPT_LOST) {
+    if (goes_again) {
+        go_again(attempt);
+    } else if (attempt->abort == ATTEMPT_CANCELLED || attempt->abort == ATTEMPT_LOST) {
         attempt_end(attempt);
     } else if (outcome.class_ == OUTCOME_ABORTED) {
         /* We are draining, or the pool is closing: either way somebody else shall do it. */
@@ -326,6 +350,7 @@ static int send_call(struct attempt *attempt, const struct settings_upstream *se
         .idle_timeout_ms = settings->idle_timeout_ms,
         .timeout_ms = timeout_ms,
         .http2 = settings->http2,
+        .is_fresh = attempt->went_again,
     };
     return upstream_call_start(runner->pool, &request, NULL, on_end, attempt, &attempt->transfer);
 }

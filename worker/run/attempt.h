@@ -40,6 +40,7 @@ struct attempt {
     enum attempt_abort abort;
     enum attempt_verdict verdict; /* while held or committing */
     bool went_elsewhere;          /* the one immediate try on another upstream was used */
+    bool went_again;              /* the one repetition after a stale connection was used */
     bool is_suspect;
     unsigned upstream;               /* index in the set, of the current or last call */
     uint64_t tried;                  /* bits of the upstreams tried within this claim */

@@ -56,6 +56,7 @@ struct upstream_request {
      * timeout: the whole call. All but the last may be 0: no limit of its own. */
     int connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms, timeout_ms;
     bool http2;
+    bool is_fresh; /* on a connection of its own, none that was kept */
 };
 struct upstream_answer {
     enum upstream_end end;

@@ -279,8 +279,9 @@ int call_easy_prepare(struct upstream_call *call, const struct upstream_request 
     SET(call->easy, CURLOPT_HTTPHEADER, call->headers);
     SET(call->easy, CURLOPT_RESOLVE, NULL);
     SET(call->easy, CURLOPT_HTTP_VERSION, http_version(request));
-    SET(call->easy, CURLOPT_PIPEWAIT, request->http2 && !is_alone ? 1L : 0L);
-    SET(call->easy, CURLOPT_FRESH_CONNECT, is_alone ? 1L : 0L);
+    bool is_fresh = is_alone || request->is_fresh;
+    SET(call->easy, CURLOPT_PIPEWAIT, request->http2 && !is_fresh ? 1L : 0L);
+    SET(call->easy, CURLOPT_FRESH_CONNECT, is_fresh ? 1L : 0L);
     SET(call->easy, CURLOPT_FORBID_REUSE, is_alone ? 1L : 0L);
     SET(call->easy, CURLOPT_POSTFIELDS,
         is_post ? (request->body.bytes ? request->body.bytes : "") : NULL);

@@ -131,6 +131,7 @@ int upstream_call_start(struct upstream_pool *pool, const struct upstream_reques
     *call = (struct upstream_call){.pool = pool,
                                    .body = request->body,
                                    .timeout_ms = request->timeout_ms,
+                                   .is_fresh = request->is_fresh,
                                    .on_end = on_end,
                                    .arg = arg,
                                    .is_running = true};
@@ -182,6 +183,14 @@ void fake_answer(struct upstream_pool *pool, unsigned call, int http_status, con
 void fake_end(struct upstream_pool *pool, unsigned call, enum upstream_end end)
 {
     struct upstream_answer answer = {.end = end, .detail = "words of the transport"};
+    CHECK(call < pool->calls_count);
+    end_call(&pool->calls[call], &answer);
+}
+
+void fake_end_stale(struct upstream_pool *pool, unsigned call, double total_ms)
+{
+    struct upstream_answer answer = {
+        .end = UPSTREAM_BROKEN, .was_stale = true, .total_ms = total_ms, .detail = "closed"};
     CHECK(call < pool->calls_count);
     end_call(&pool->calls[call], &answer);
 }

@@ -49,6 +49,7 @@ struct upstream_call {
     void *arg;
     bool is_running;
     bool is_aborted;
+    bool is_fresh; /* asked for a connection of its own */
 };
 
 struct upstream_pool {
@@ -65,6 +66,8 @@ void fake_done(struct queue *queue, unsigned commit, int status);
 /* A complete answer, or an end without one. The body lives only during the call. */
 void fake_answer(struct upstream_pool *pool, unsigned call, int http_status, const char *body);
 void fake_end(struct upstream_pool *pool, unsigned call, enum upstream_end end);
+/* Broken on a kept connection before the first byte. */
+void fake_end_stale(struct upstream_pool *pool, unsigned call, double total_ms);
 /* Ends the calls that were aborted, as the next turn of the loop would. */
 void fake_end_aborted(struct upstream_pool *pool);
 

@@ -448,6 +448,30 @@ static void test_call_that_cannot_start(void **state)
     close_bench(bench);
 }
 
+/* A kept connection was closed while it was idle: nobody's failure, once. */
+static void test_stale_connection(void **state)
+{
+    (void)state;
+    struct bench *bench = open_bench(ONE, 10);
+    give_one(bench, 1);
+    fake_end_stale(&bench->pool, 0, 3);
+    assert_true(bench->pool.calls[1].is_fresh && !bench->pool.calls[0].is_fresh);
+    fake_answer(&bench->pool, 1, 200, ANSWER);
+    assert_int_equal(bench->queue.commits[0].job.attempts_count, 1);
+    fake_done(&bench->queue, 0, 0);
+
+    give_one(bench, 2);
+    fake_end_stale(&bench->pool, 2, 3);
+    fake_end_stale(&bench->pool, 3, 3); /* twice is a failure */
+    assert_int_equal(bench->queue.commits[1].verb, FAKE_RETRY);
+    fake_done(&bench->queue, 1, 0);
+    give_one(bench, 3);
+    fake_end_stale(&bench->pool, 4, 5000); /* it was worked on */
+    assert_int_equal(bench->queue.commits[2].verb, FAKE_RETRY);
+    fake_done(&bench->queue, 2, 0);
+    close_bench(bench);
+}
+
 /* ---- cancel, lost leases, fences ---- */
 
 static void test_cancel_and_lost(void **state)
@@ -662,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_unreachable_goes_elsewhere_once),
         cmocka_unit_test(test_call_that_cannot_start),
+        cmocka_unit_test(test_stale_connection),
         cmocka_unit_test(test_cancel_and_lost),
         cmocka_unit_test(test_fenced_commits_are_held),
         cmocka_unit_test(test_result_the_queue_cannot_hold_is_given_up),

@@ -102,12 +102,20 @@ static void test_no_post_is_sent_twice(void **state)
     assert_int_equal(result.answer.http_status, 0);
     assert_int_equal(atomic_load(&fixture->server.counts->requests), 2);
 
+    /* One that asks for a connection of its own gets it. */
+    call_run(fixture, &request, &result);
+    assert_int_equal(result.answer.end, UPSTREAM_ANSWERED);
+    request.is_fresh = true;
+    call_run(fixture, &request, &result);
+    assert_int_equal(result.answer.end, UPSTREAM_ANSWERED);
+    assert_int_equal(atomic_load(&fixture->server.counts->requests), 4);
+
     /* A fresh connection that dies is no stale one. */
     request.url = call_url(fixture, "/cut");
     call_run(fixture, &request, &result);
     assert_int_equal(result.answer.end, UPSTREAM_BROKEN);
     assert_false(result.answer.was_stale);
-    assert_int_equal(atomic_load(&fixture->server.counts->requests), 3);
+    assert_int_equal(atomic_load(&fixture->server.counts->requests), 5);
 }
 
 static void test_abort_ends_the_call_within_the_turn(void **state)
