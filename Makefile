@@ -193,7 +193,7 @@ faults: all tests-deps $(SHIMS) failpoint-programs
 # MINUTES at half load with a fault each: docs/soak.md. RATE=jobs/s, SEED=n: as told.
 MINUTES ?= 60
 soak:
-	$Qdeploy/install-deps.sh --bench
+	$Qdeploy/install-deps.sh --soak
 	$Q$(MAKE) BUILD='$(BUILD)' all $(VENV)/.installed
 	$Q$(SUITE_ENV) PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/faults/soak.py --minutes '$(MINUTES)' \
 	  --results '$(abspath $(RESULTS))' --rate '$(or $(RATE),0)' --seed '$(filter-out 0,$(SEED))' --sabotage '$(SABOTAGE)'

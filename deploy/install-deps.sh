@@ -4,6 +4,7 @@
 #   deploy/install-deps.sh            to build and to run the demo
 #   deploy/install-deps.sh --test     also what `make test` needs
 #   deploy/install-deps.sh --bench    also what `make bench` needs
+#   deploy/install-deps.sh --soak     also what `make soak` needs
 #   deploy/install-deps.sh --dev      also what `make fuzz` and `make tidy` need
 #   deploy/install-deps.sh --check    install nothing: print what is missing, exit 1 if anything is
 #
@@ -11,11 +12,12 @@
 # service: a redis-server that comes with the package stays off for this installation.
 set -euo pipefail
 
-test=0 bench=0 dev=0 check=0
+test=0 bench=0 soak=0 dev=0 check=0
 for flag; do
     case $flag in
     --test) test=1 ;;
     --bench) bench=1 ;;
+    --soak) soak=1 ;;
     --dev) dev=1 ;;
     --check) check=1 ;;
     -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
@@ -44,14 +46,16 @@ need_program pkg-config pkg-config
 need_program redis-server redis-server
 need_program redis-cli redis-tools
 need_program curl curl
-if ((test || bench)); then
+if ((test || bench || soak)); then
     packages+=(python3 python3-venv)
 fi
 if ((test)); then
     packages+=(libcmocka-dev)
     need_program groff groff-base # for the test of the manual pages
     command -v clang-format-14 >/dev/null || need_program clang-format 'clang-format-14|clang-format'
-    # The tests of the JavaScript SDK bring a newer Node of their own; to fetch it, any npm from 18 on will do.
+fi
+if ((test || bench)); then
+    # The tests of the JavaScript SDK and the peers of the benchmark bring a newer Node of their own; to fetch it, any npm from 18 on will do.
     if ! command -v npm >/dev/null; then
         missing+=(nodejs npm)
     else

@@ -253,16 +253,19 @@ def used_memory(stack):
 
 
 def bench_queued(bench):
-    """Memory of Redis for each waiting job, beside its body."""
-    count, body, runs = 5000 if bench.quick else 50000, json.dumps(chat("x" * 800)), []
+    """Memory of Redis for each waiting job, beside its body. Bodies of many sizes: allocators round in steps."""
+    count, runs = 5000 if bench.quick else 50000, []
+    bodies = [chat("x" * (400 + number * 797 % 1000)) for number in range(count)]
+    text = "".join(json.dumps({"endpoint": "/v1/chat/completions", "body": body}) + "\n" for body in bodies).encode()
+    size = sum(len(json.dumps(body)) for body in bodies) / count
     for _ in range(bench.runs):
         with big_stack(start_worker=False) as stack:
             bulk(stack, (kilobyte_job() + "\n").encode(), 1)
             before = used_memory(stack)
-            bulk(stack, ((kilobyte_job() + "\n") * count).encode(), count)
-            runs.append((used_memory(stack) - before) / count - len(body))
+            bulk(stack, text, count)
+            runs.append((used_memory(stack) - before) / count - size)
     bench.figures.append(Figure("Redis memory of a queued job above its body", "bytes", runs, ("<=", 400), 0,
-                                f"{count:,} waiting jobs, bodies of {len(body)} bytes"))
+                                f"{count:,} waiting jobs, bodies of 470 to 1,470 bytes, {size:,.0f} on average"))
 
 
 FORGET = """local cursor, gone = '0', 0
