@@ -332,7 +332,7 @@ help:
 	@echo "make format, tidy    rewrite with clang-format; clang-tidy and cppcheck"
 	@echo "make install, uninstall   DESTDIR= PREFIX=/usr/local"
 	@echo "make clean           remove $(BUILD)"
-	@echo "Options: BUILD=folder SAN=address,undefined WERROR=1 V=1"
+	@echo "Options: BUILD=folder SAN=address,undefined FAILPOINTS=1 WERROR=1 V=1"
 
 -include $(patsubst %.o,%.d,$(foreach name,$(FOLDERS),$(call objects,$(name))) $(MAINS) $(SIM) \
            $(addsuffix .o,$(TESTS)) $(shell find $(OUT)/tests -name '*.d' 2>/dev/null))

@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.faults import matrix  # noqa: E402
 from tests.harness.stack import ROOT  # noqa: E402
 
+BEGAN = time.monotonic()
 COLUMNS = ("lost", "stuck", "double", "phantom", "backwards", "extra")
 
 
@@ -35,8 +36,9 @@ def page():
     cpus = os.cpu_count()
     redis = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     head = (ROOT / "tests/faults/page.md").read_text().rstrip()
-    run = f"`make faults` on {time.strftime('%Y-%m-%d')}: {platform.system()} {platform.release()}, {cpus} processors, " \
-          f"Redis {redis.removeprefix('v=')}."
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    run = f"`make faults` on {time.strftime('%Y-%m-%d')}: {platform.system()} {platform.machine()}, {cpus} processors, " \
+          f"{memory_gib:.0f} GiB of memory, Redis {redis.removeprefix('v=')}; {time.monotonic() - BEGAN:.0f} s for all of it."
     left = ["| Row | Fault | Why it is not here |", "|---|---|---|"]
     left += [f"| {name} | {what} | {why} |" for name, (what, why) in sorted(matrix.NOT_HERE.items())]
     return "\n".join([head, "", "## The table", "", run, "", *table(), "", "## Rows that did not run", "", *left, ""])

@@ -29,6 +29,7 @@ ROWS = {}
 RESULTS = []  # (row, counts, verdict)
 NOT_HERE = {}
 FORBIDDEN = ("lost", "stuck", "double", "phantom", "backwards", "unexpected", "wrong")
+SMOKE_JOBS_MAX = 1500
 LOAD = {"rate": 200, "jobs": 2400, "delay_ms": 30, "may_fail": False, "load": True, "shim": None, "proxied": None,
         "spared": False, "tenants": (), "failpoints": None, "recovery_max_s": None, "fd_max": 320, "rss_max_mib": 64}
 
@@ -323,6 +324,8 @@ def prepared(entry, options):
 def execute(entry):
     """Runs one row; returns its line of the table. AssertionError when a verdict is broken."""
     options = {**LOAD, **entry.options}
+    if MODE != "full":
+        options["jobs"] = min(options["jobs"], SMOKE_JOBS_MAX)
     if IS_SANITIZED:
         options["rate"], options["jobs"] = options["rate"] // 2, options["jobs"] // 2
     result = dict.fromkeys((*FORBIDDEN, "extra", "accepted", "unknown", "rejected"), 0)

@@ -1,10 +1,10 @@
 """5,000 jobs while worker children, brokers and whole pools are killed with SIGKILL: every accepted job has one outcome."""
 
-import os
 import random
 import signal
 import time
 
+from tests.faults.matrix import victims
 from tests.harness.ledger import Ledger
 from tests.harness.stack import Stack, eventually
 
@@ -14,11 +14,8 @@ KILLS_MAX = 12
 
 def kill_one_child(process, chooser):
     """SIGKILL for one child of a supervisor; the number of processes hit."""
-    children = process.children()
-    if not children:
-        return 0
-    os.kill(chooser.choice(children), signal.SIGKILL)
-    return 1
+    children = victims(process)
+    return int(bool(children) and chooser.choice(children).signal(signal.SIGKILL))
 
 
 def check(ledger, stack, kills):

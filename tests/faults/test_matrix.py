@@ -3,7 +3,8 @@
 import pytest
 
 from tests.faults import (  # noqa: F401
-    matrix, rows_clients, rows_failpoints, rows_host, rows_logs, rows_memory, rows_network, rows_processes, rows_redis, rows_upstream, rows_versions)
+    matrix, rows_clients, rows_failpoints, rows_host, rows_logs, rows_memory, rows_network, rows_processes, rows_redis,
+    rows_upstream, rows_versions)
 
 
 def chosen():
