@@ -69,7 +69,7 @@ struct model_job {
     enum job_state commit_state;
     int64_t due_ms, expires_ms, lease_score, created_ms;
     int64_t deadline_seen_ms; /* ran at its deadline: looked at again by then, not before */
-    int64_t position; /* in its lane */
+    int64_t position;         /* in its lane */
     size_t live_bytes;
     unsigned body_pieces, result_pieces;
 };
@@ -102,7 +102,8 @@ int64_t model_tick(struct model *model, unsigned shard, int64_t now_ms);
 void model_requeue(struct model *model, struct model_job *job, bool to_front);
 void model_end(struct model *model, struct model_job *job, enum job_state state,
                enum job_verdict verdict);
-void model_recover(struct model *model, struct model_job *job, int64_t now_ms);
+/* blame: 'c' its process died of this very job, 'i' of another one, 0: nobody knows. */
+void model_recover(struct model *model, struct model_job *job, int64_t now_ms, char blame);
 
 /* ---- the store ---------------------------------------------------------------------- */
 
@@ -178,6 +179,11 @@ enum met {
     MET_ROLLBACK,
     MET_WRAPPED,
     MET_PIECES,
+    MET_BLAMED,
+    MET_SPARED,
+    MET_LISTED,
+    MET_COUNTED,
+    MET_INSPECTED,
     MET_COUNT
 };
 
@@ -219,6 +225,9 @@ void history_commit(struct history *history,
                     struct random *random); /* finish, fail, retry, release */
 void history_claim(struct history *history, struct random *random);
 void history_submit(struct history *history, struct random *random);
+void history_list(struct history *history, struct random *random);
+void history_census(struct history *history, struct random *random);
+void history_inspect(struct history *history, struct random *random);
 
 /* ---- comparing ---------------------------------------------------------------------- */
 

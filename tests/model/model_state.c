@@ -88,9 +88,12 @@ void model_end(struct model *model, struct model_job *job, enum job_state state,
     model->totals[job->shard][job->route][total_of(state)]++;
 }
 
-void model_recover(struct model *model, struct model_job *job, int64_t now_ms)
+void model_recover(struct model *model, struct model_job *job, int64_t now_ms, char blame)
 {
-    job->crashes++;
+    if (blame != 'i')
+        job->crashes++;
+    if (blame == 'c' && job->crashes < LIMIT_CRASHES_SUSPECT)
+        job->crashes = LIMIT_CRASHES_SUSPECT;
     if (model_is_overdue(job, now_ms)) {
         model_end(model, job, JOB_EXPIRED, JOB_VERDICT_EXPIRED);
     } else if (job->crashes >= LIMIT_CRASHES) {

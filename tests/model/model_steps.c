@@ -181,11 +181,13 @@ static void step_renew(struct history *history, struct random *random)
     freeReplyObject(reply);
 }
 
-static void recover(struct history *history, unsigned index)
+static void recover(struct history *history, unsigned index, char blame)
 {
     struct model_job *job = &history->model.jobs[index];
 
-    model_recover(&history->model, job, history->now_ms);
+    model_recover(&history->model, job, history->now_ms, blame);
+    history->met[MET_BLAMED] += blame == 'c';
+    history->met[MET_SPARED] += blame == 'i';
     history->met[MET_RECOVERED]++;
     history->met[MET_POISON] += job->verdict == JOB_VERDICT_POISON;
     history_say(history, "  job %u is recovered: %s\n", index, job_state_word(job->state));
@@ -193,9 +195,11 @@ static void recover(struct history *history, unsigned index)
 
 static void step_recover(struct history *history, struct random *random)
 {
+    static const char *const blames[] = {"", "", "c", "i"};
     int claims[4];
     unsigned counts[MODEL_SHARDS], count;
     long long recovered = 0;
+    const char *blame = blames[random_below(random, 4)];
     redisReply *reply;
 
     if (history->claims_count == 0)
@@ -203,11 +207,13 @@ static void step_recover(struct history *history, struct random *random)
     count = draw_claims(history, random, claims, counts);
     store_verb(history->store, &history->command, VERB_RECOVER, all_shards, MODEL_SHARDS);
     put_members(history, claims, counts);
+    if (*blame)
+        command_text(&history->command, blame);
     reply = history_ask(history);
     for (unsigned i = 0; i < count; i++) {
         if (!holds(history, claims[i]))
             continue;
-        recover(history, (unsigned)history->claims[claims[i]].job);
+        recover(history, (unsigned)history->claims[claims[i]].job, *blame);
         recovered++;
     }
     if (reply->type != REDIS_REPLY_INTEGER || reply->integer != recovered)
@@ -323,7 +329,7 @@ static void step_sweep(struct history *history, struct random *random)
         model->last_sweep_ms = history->now_ms;
         for (int i = next_lapsed(history, shard, logical); i >= 0;
              i = next_lapsed(history, shard, logical)) {
-            recover(history, (unsigned)i);
+            recover(history, (unsigned)i, 0);
             recovered++;
         }
         promoted += promote(history, shard);
@@ -589,6 +595,8 @@ static const struct kind kinds[] = {
     {"follow", step_follow, {4, 2, 4}},       {"history", step_history, {2, 1, 2}},
     {"pause", step_pause, {4, 4, 4}},         {"time", step_time, {10, 10, 12}},
     {"snapshot", step_snapshot, {2, 2, 14}},  {"outlive", step_outlive, {3, 1, 3}},
+    {"list", history_list, {1, 1, 2}},        {"census", history_census, {1, 1, 1}},
+    {"inspect", history_inspect, {2, 2, 2}},
 };
 
 void history_step(struct history *history, uint64_t seed)

@@ -104,7 +104,7 @@ static void join(struct history *history, struct submission *one, const struct s
 {
     struct model_job *job = &history->model.jobs[one->index];
     const struct model_job *from = &history->model.jobs[before->index];
-    uint8_t bytes[15] = {(uint8_t)one->index};
+    uint8_t bytes[15];
 
     job->shard = from->shard;
     job->route = from->route;
@@ -117,6 +117,7 @@ static void join(struct history *history, struct submission *one, const struct s
     one->key = -1;
     one->due_ms = 0;
     one->joins = true;
+    memset(bytes, (int)one->index, sizeof(bytes)); /* no two alike, whichever bits are used */
     history->ids[one->index] = job_id_make(job->shard, history->now_ms, bytes);
 }
 

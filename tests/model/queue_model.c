@@ -27,7 +27,8 @@ static const char *const met_words[MET_COUNT] = {
     "suspect claimed", "finished", "failed",    "retried",         "released", "repeated",
     "fenced",          "renewed",  "lost",      "recovered",       "lapsed",   "poison",
     "promoted",        "expired",  "cancelled", "forgotten",       "followed", "paused",
-    "rollback",        "wrapped",  "in pieces"};
+    "rollback",        "wrapped",  "in pieces", "blamed",          "spared",   "listed",
+    "counted",         "inspected"};
 
 struct plan {
     uint64_t seed;
