@@ -52,7 +52,9 @@ def test_broken_answers_are_retried_then_failed(stack, api, behaviour, code):
     nonce = behaviour.split("=")[0] + behaviour.split("=")[1]
     done = api.finish(api.submit(chat(user=f"sim:{behaviour},nonce={nonce}"), max_attempts=2)["id"])
     assert done["status"] == "failed" and done["error"]["code"] == code, done["error"]
-    assert stack.sim.nonces()[nonce] == 2
+    assert done["attempt"] == 2
+    # A kept connection that dies before the first byte is no failure: each attempt may repeat its call once.
+    assert 2 <= stack.sim.nonces()[nonce] <= (4 if behaviour == "drop=before_headers" else 2)
 
 
 def test_pause_of_an_upstream(stack, api):
