@@ -40,10 +40,10 @@ finish() {
     exit
 }
 
-echo "building with and without sanitizers"
-for arguments in "" "SAN=address,undefined"; do
+echo "building with and without sanitizers, and with failpoints"
+for arguments in "all unit-programs" "SAN=address,undefined all unit-programs" "failpoint-programs"; do
     # shellcheck disable=SC2086
-    if ! $make BUILD="$build" -j"$jobs" $arguments all unit-programs >"$logs/build.log" 2>&1; then
+    if ! $make BUILD="$build" -j"$jobs" $arguments >"$logs/build.log" 2>&1; then
         cat "$logs/build.log"
         total_failed=1
         finish
