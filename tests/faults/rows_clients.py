@@ -42,6 +42,10 @@ def answer_of(sock, seconds=15.0):
     return data
 
 
+def percentile(seconds, share):
+    return sorted(seconds)[min(len(seconds) - 1, len(seconds) * share // 100)]
+
+
 def status_of(data):
     return int(data.split()[1]) if data.startswith(b"HTTP/1.1 ") else 0
 
@@ -72,34 +76,38 @@ def clients_leave(run):
     eventually(lambda: stored() == sorted(whole), 10, "what came whole is there, and nothing else")
 
 
-@row("F68", "2,000 connections that crawl: heads, bodies, and answers nobody reads", smoke=True, jobs=3200)
+@row("F68", "10,000 connections that crawl: heads, bodies, and answers nobody reads", smoke=True, jobs=3600,
+     rss_max_mib=128)
 def slow_loris(run):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
-    calm = sorted(run.ledger.accept_seconds)[-len(run.ledger.accept_seconds) // 10]
-    text = post(job("slow"))
+    count = min(10000, hard - 1000)
+    calm = percentile(run.ledger.accept_seconds, 99)
+    text, lists = post(job("slow")), b"GET /v1/jobs?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n" * 20
     crawling = []
     try:
-        for index in range(2000):
+        for index in range(count):
             sock = socket.create_connection(where(run))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.sendall((text[:20], text[:-10], b"GET /v1/jobs?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n" * 20)[index % 3])
+            # One in thirty asks for much and reads nothing: more of them would be a load of its own, not slowness.
+            sock.sendall(lists if index % 30 == 2 else text[:-10] if index % 3 else text[:20])
             crawling.append(sock)
-        at = len(run.ledger.accept_seconds)
+        at = len(run.ledger.accept_seconds)  # of the clients beside them, once they are all there
         closed, end = 0, time.monotonic() + 11.5
         while time.monotonic() < end:
-            for index, sock in enumerate(crawling):
-                if index % 3 == 0:
-                    with contextlib.suppress(OSError):
-                        sock.send(b"a")
-            run.hold(0.5)
+            for index, sock in enumerate(crawling[::3]):
+                with contextlib.suppress(OSError):
+                    sock.send(b"a")
+                if index % 50 == 0:
+                    run.hold(0.01)  # our own clients are threads of this process
+        during = percentile(run.ledger.accept_seconds[at:], 99)
         for sock in crawling[::3]:
             sock.settimeout(0.2)
             with contextlib.suppress(OSError):
                 closed += status_of(sock.recv(1000)) == 408
-        assert closed >= 600, f"{closed} of 667 slow heads were told 408"
-        during = sorted(run.ledger.accept_seconds[at:])
-        assert during[-len(during) // 10] <= max(0.25, 4 * calm), (calm, during[-len(during) // 10])
+        assert closed >= 0.9 * count / 3, f"{closed} of {count // 3} slow heads were told 408"
+        # What our own threads, and others on the machine, take from each other stays below the floor.
+        assert during <= max(0.4, 2 * calm), (calm, during)
     finally:
         for sock in crawling:
             sock.close()
@@ -215,7 +223,6 @@ def poll_without_end(run, job_id, seconds):
 @row("F72", "2,000 polls held open and a storm of further ones: submits go on", jobs=3200)
 def poll_storm(run):
     waiting = run.stack.api().submit(chat(model="sim-other", user="sim:delay_ms=60000"), timeout_ms=90000)["id"]
-    calm = sorted(run.ledger.accept_seconds)[-len(run.ledger.accept_seconds) // 10]
     held, memory = [], max(map(memory_mib, run.stack.broker.children()))
     at = len(run.ledger.accept_seconds)
     try:
@@ -225,8 +232,8 @@ def poll_storm(run):
             held.append(sock)
         polls = poll_without_end(run, waiting, 5)
         assert polls > 5000, polls
-        during = sorted(run.ledger.accept_seconds[at:])
-        assert during[-len(during) // 10] <= max(0.25, 4 * calm), (calm, during[-len(during) // 10])
+        during = percentile(run.ledger.accept_seconds[at:], 99)
+        assert during <= 0.25, during
         grown = max(map(memory_mib, run.stack.broker.children())) - memory
         assert grown < 64, f"2,000 held polls take {grown:.0f} MiB"
     finally:

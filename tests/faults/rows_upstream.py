@@ -47,14 +47,20 @@ def too_many_requests(run):
         run.hold(0.3)
         before = sim.stats()["requests"]
         run.hold(1.5)
-        assert sim.stats()["requests"] - before <= 40, (wait, sim.stats()["requests"] - before)
+        asked = sim.stats()["requests"] - before
+        assert asked <= 40, (wait, asked)
         sim.control(status=None, retry_after=None)
         run.hold(0.7)
     sim.control(status=429, retry_after="3600")
-    run.hold(1)
-    asked = sim.stats()["requests"]
-    run.hold(3)
-    assert sim.stats()["requests"] == asked, "the hour is not waited for"
+
+    def is_waited_for():
+        """After each child has been told, nobody asks again."""
+        asked = sim.stats()["requests"]
+        run.hold(3)
+        return sim.stats()["requests"] == asked
+    told = sim.stats()["requests"]
+    eventually(lambda: sim.stats()["requests"] > told, 10, "it is asked")
+    eventually(is_waited_for, 9, "the hour is waited for")
     sim.control(status=None, retry_after=None)
     run.healed()
 
@@ -219,7 +225,16 @@ def redirects(run):
         assert target.connections == 0
 
 
-@row("F65", "one of four upstreams fails every call for 6 s", sims=4, jobs=4000)
+def latency(run, first, last):
+    """The 99th percentile of created to finished, of the jobs of this part of the load that have succeeded."""
+    entries = run.ledger.entries
+    ids = [entry.job_id for entry in entries[int(first * len(entries)):int(last * len(entries))] if entry.job_id]
+    jobs = run.stack.api().json("POST", "/v1/jobs/query", {"ids": ids[:1000]}, expect=200)["data"]
+    seconds = sorted(job["finished_at"] - job["created_at"] for job in jobs if job["status"] == "succeeded")
+    return seconds[len(seconds) * 99 // 100]
+
+
+@row("F65", "one of four upstreams fails every call for 6 s", sims=4, jobs=4000, recovery_max_s=30)
 def one_of_four(run):
     bad = run.stack.sims[1]
     bad.control(fail_rate=1.0)
@@ -228,19 +243,21 @@ def one_of_four(run):
     run.hold(4)
     calls = [sim.stats()["requests"] - old for sim, old in zip(run.stack.sims, before)]
     assert calls[1] <= 0.05 * sum(calls), calls
+    calm, now = latency(run, 0.0, 0.19), latency(run, run.ledger.share_done() - 0.1, 1.0)
+    assert now <= max(0.25, 2 * calm), (calm, now)
     bad.control(reset=True)
     run.healed()
     was = bad.stats()["requests"]
     eventually(lambda: bad.stats()["requests"] > was + 20, 25, "it is asked again")
 
 
-@row("F66", "all upstreams are dead for 15 s", jobs=5000)
+@row("F66", "all upstreams are dead for 15 s", jobs=5000, recovery_max_s=60)
 def all_dead(run):
     run.stack.sim.control(drop="before_headers")
     run.hold(3)
     before = run.stack.sim.stats()["requests"]
     run.hold(12)
     asked = run.stack.sim.stats()["requests"] - before
-    assert 1 <= asked <= 2 * 12 * 2, asked
+    assert 1 <= asked <= 2 * 12 + 2, asked
     run.stack.sim.control(reset=True)
     run.healed()
