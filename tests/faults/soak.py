@@ -180,7 +180,8 @@ def judge(found, args):
 def facts_of(found, args):
     redis = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     load = "as told" if found["carried"] is None else f"half of the {found['carried']:,.0f} that this machine carried before"
-    return [f"`make soak MINUTES={args.minutes}`, {datetime.date.today().isoformat()}, seed {found['seed']}, {os.cpu_count()} "
+    short = "" if args.minute_s == 60 else f" with minutes of {args.minute_s:g} s"
+    return [f"`make soak MINUTES={args.minutes}`{short}, {datetime.date.today().isoformat()}, seed {found['seed']}, {os.cpu_count()} "
             f"processors, Redis {redis.removeprefix('v=')}: {found['rate']:,} jobs/s ({load}), {len(found['minutes'])} faults"
             f"{'; interrupted' if found['interrupted'] else ''}."]
 
