@@ -5,12 +5,10 @@ import signal
 import threading
 import time
 
-from tests.faults.matrix import not_here, row
+from tests.faults.matrix import row
 from tests.harness import netns
 from tests.harness.nameserver import NameServer
 from tests.harness.stack import chat, eventually
-
-not_here("F46 (loss)", "5 % and 30 % of packets are lost", "needs a packet filter that drops at random (nft, netem)")
 
 
 @row("F44", "the link from a worker host to Redis is down for two leases, while another host works", proxied="worker",
@@ -63,6 +61,27 @@ def long_turns(run):
 # Options of a stack that another host can reach.
 REACHABLE = {"redis_tcp": True, "redis_flags": ("--protected-mode", "no", "--bind", "*"), "listen": ("0.0.0.0:0",),
              "start_worker": False}
+
+
+@row("F46b", "5 %, then 30 % of the packets to and from a worker host are lost", rate=60, jobs=900, needs=netns.why_no_loss,
+     config={"worker": {"lease_ms": 15000}}, **REACHABLE)
+def lossy_link(run):
+    with netns.host() as host:
+        port = run.stack.sim.origin.rsplit(":", 1)[1]
+        upstreams = [{**run.stack.config["upstreams"][0], "base_url": f"http://{host.near}:{port}/v1"}]
+        worker = far_worker(run, host, {"upstreams": upstreams})
+        eventually(lambda: run.stack.sim.stats()["requests"] > 50, 20, "the far pool works")
+        for percent in (5, 30):
+            host.lose(percent)
+            run.hold(5)
+            assert host.lost() >= 10, host.lost()
+        host.lose(0)
+        run.healed()
+        run.ledger.join()
+        assert not run.ledger.drain(60)
+        assert sum(run.stack.sim.nonces().values()) <= 1.02 * run.options["jobs"], "jobs ran twice: leases lapsed"
+        assert worker.stop() == 0
+        run.stack.workers.remove(worker)
 
 
 @row("F49", "the name server is dead, says no, fails, is slow: only calls to that name wait", load=False,

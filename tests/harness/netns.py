@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -26,6 +27,11 @@ def why_not():
         ip("link", "del", f"{name}a")
     ip("netns", "del", name)
     return None if linked else "the kernel has no virtual network cards"
+
+
+def why_no_loss():
+    """Why no packets can be lost here, or None."""
+    return why_not() or (None if shutil.which("nft") else "there is no nft(8) to drop packets at random")
 
 
 class Host:
@@ -55,6 +61,20 @@ class Host:
 
     def mend(self):
         ip("link", "set", self._card, "up")
+
+    def lose(self, percent):
+        """Of the packets that come to the other host, and of those it sends, each is dropped with this probability."""
+        rules = "table inet loss\ndelete table inet loss\n"
+        if percent:
+            chains = "".join(f"chain {hook} {{ type filter hook {hook} priority 0; "
+                             f"numgen random mod 100 < {percent} counter drop; }}\n" for hook in ("input", "output"))
+            rules += f"table inet loss {{\n{chains}}}\n"
+        subprocess.run([*self.prefix, "nft", "-f", "-"], input=rules, text=True, check=True)
+
+    def lost(self):
+        """How many packets were dropped since the last change of lose."""
+        text = subprocess.run([*self.prefix, "nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+        return sum(int(count) for count in re.findall(r"packets (\d+)", text))
 
     @contextlib.contextmanager
     def names_from(self, address):
