@@ -76,6 +76,38 @@ static bool is_hex(char c)
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
+/* \uD8xx to \uDBxx, or with `low` \uDCxx to \uDFxx. */
+static bool is_surrogate(const char *at, bool low)
+{
+    char c = (char)(at[3] | 0x20);
+
+    if ((at[2] | 0x20) != 'd')
+        return false;
+    return low ? c >= 'c' && c <= 'f' : at[3] == '8' || at[3] == '9' || c == 'a' || c == 'b';
+}
+
+/* Of a key, \u and four digits stand at the cursor. NUL would cut the key, and half a surrogate
+ * pair would become another key in the next parser. */
+static int scan_key_escape(struct cursor *cursor)
+{
+    const char *at = cursor->text + cursor->at;
+    size_t left = cursor->size - cursor->at;
+
+    if (memcmp(at + 2, "0000", 4) == 0)
+        return fail(cursor, cursor->at, "NUL in a key");
+    if (is_surrogate(at, true))
+        return fail(cursor, cursor->at, "half a surrogate pair in a key");
+    if (!is_surrogate(at, false)) {
+        cursor->at += 6;
+        return 0;
+    }
+    if (left < 12 || at[6] != '\\' || at[7] != 'u' || !is_surrogate(at + 6, true) ||
+        !is_hex(at[10]) || !is_hex(at[11]))
+        return fail(cursor, cursor->at, "half a surrogate pair in a key");
+    cursor->at += 12;
+    return 0;
+}
+
 static int scan_escape(struct cursor *cursor, bool is_key)
 {
     const char *at = cursor->text + cursor->at;
@@ -95,8 +127,8 @@ static int scan_escape(struct cursor *cursor, bool is_key)
         if (!is_hex(at[i]))
             return fail(cursor, cursor->at, "\\u needs four hexadecimal digits");
     }
-    if (is_key && memcmp(at + 2, "0000", 4) == 0)
-        return fail(cursor, cursor->at, "NUL in a key");
+    if (is_key)
+        return scan_key_escape(cursor);
     cursor->at += 6;
     return 0;
 }

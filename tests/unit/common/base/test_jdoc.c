@@ -60,7 +60,7 @@ static void test_accepts_valid_texts(void **state)
                                         "\"\xf0\x9f\x98\x80 \xc3\xa9\"",
                                         "123456789012345678901234567890",
                                         "[-9223372036854775808,18446744073709551615]",
-                                        "{\"\\ud800\":1}"};
+                                        "{\"\\ud83d\\uDE00\\u00e9\":1}"};
     struct error_text why;
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -129,6 +129,11 @@ static const struct {
     {"\"\xed\xa0\x80\"", "invalid UTF-8 at byte 1"},
     {"\"abcdefghijk\xe2\x82\"", "invalid UTF-8 at byte 12"},
     {"{\"a\\u0000b\":1}", "NUL in a key at byte 3"},
+    {"{\"a\\ud800b\":1}", "half a surrogate pair in a key at byte 3"},
+    {"{\"a\\uDBFF\\ud800\":1}", "half a surrogate pair in a key at byte 3"},
+    {"{\"a\\udfff\":1}", "half a surrogate pair in a key at byte 3"},
+    {"{\"a\\ud83d\\udezz\":1}", "half a surrogate pair in a key at byte 3"},
+    {"{\"a\\ud83d", "half a surrogate pair in a key at byte 3"},
     {"{\"a\":1,\"a\":2}", "duplicate key \"a\" at byte 7"},
     {"{\"a\":1,\"\\u0061\":2}", "duplicate key \"a\" at byte 7"},
     {"[{\"x\":{\"k\":1,\"l\":2,\"k\":3}}]", "duplicate key \"k\" at byte 19"},
