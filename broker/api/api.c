@@ -26,8 +26,11 @@ static bool pass_key(struct context *context)
     if (auth_check(api->auth, auth_presented(context->request), queue_now_ms(api->queue),
                    &context->access) == 0)
         return true;
-    context_fail(context, PROBLEM_UNAUTHORIZED, NULL,
-                 "Give a valid API key: Authorization: Bearer pk_...");
+    if (denials_add(&api->denials, http_request_peer(context->request), api->now_mono_ms))
+        context_fail(context, PROBLEM_RATE_LIMITED, NULL, "Too many wrong API keys.");
+    else
+        context_fail(context, PROBLEM_UNAUTHORIZED, NULL,
+                     "Give a valid API key: Authorization: Bearer pk_...");
     return false;
 }
 

@@ -12,6 +12,7 @@
 
 #include "broker/api/api.h"
 #include "broker/api/auth.h"
+#include "broker/api/denials.h"
 #include "broker/api/errors.h"
 #include "broker/api/routes.h"
 #include "broker/api/watch.h"
@@ -30,6 +31,7 @@ struct api {
     const char *version;
     struct http_handler handler;
     struct auth *auth;
+    struct denials denials;
     struct cache *cache;     /* finished jobs, rendered */
     struct samples *samples; /* what queue and fleet looked like a moment ago */
     struct watches watches;  /* contexts waiting for a job's change */
