@@ -268,9 +268,9 @@ def make_shim():
 
 
 def failpoint_programs():
-    folder = os.environ.get("PENSTOCK_FAILPOINT_BIN_DIR")
-    assert folder and pathlib.Path(folder, "penstock-worker").exists(), "the build with failpoints is missing"
-    return pathlib.Path(folder)
+    folder = pathlib.Path(os.environ.get("PENSTOCK_FAILPOINT_BIN_DIR") or stack_module.BIN.parent / "failpoints" / "bin")
+    assert (folder / "penstock-worker").exists(), "the build with failpoints is missing: make failpoint-programs"
+    return folder
 
 
 @contextlib.contextmanager
