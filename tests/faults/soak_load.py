@@ -253,7 +253,9 @@ class Load:
         for thread in self._threads:
             thread.join(60)
         if not self.counts["stuck"]:
-            self.sweep(Store(self.socket_path), Api(self.origin), age_s=0)
+            store, api = Store(self.socket_path), Api(self.origin)
+            if not any(self._try_sweep(store, api, age_s=0) for _ in range(3)):
+                self.note("wrong", "the store could not be searched at the end")
 
     def note(self, kind, text):
         with self._lock:
@@ -365,7 +367,8 @@ class Load:
                 if not batch.is_second and batch.number % QUERIED_EACH == 0:
                     self._query(batch, self._unseen(batch), api)
                 if batch.is_second and self.sabotage:
-                    self.sabotage(batch, store)
+                    with contextlib.suppress(OSError):
+                        self.sabotage(batch, store)
             asked = [(batch, [index for index in batch.ids if index not in batch.judged] if batch.is_second else
                       self._unseen(batch)) for batch in due]
             answers = pipe.many([f"/v1/jobs/{batch.ids[index]}/result" for batch, indexes in asked for index in indexes])
@@ -471,12 +474,19 @@ class Load:
     def _sweep_all(self):
         store, api = Store(self.socket_path), Api(self.origin)
         while not self._stop.wait(60):
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                self.sweep(store, api)
+            self._try_sweep(store, api)
         store.close()
         api.close()
 
-    def sweep(self, store, api, age_s=90):
+    def _try_sweep(self, store, api, age_s=90):
+        """False when Redis or a broker was away in the middle: the next sweep finds the same again."""
+        try:
+            self.sweep(store, api, age_s)
+            return True
+        except (OSError, http.client.HTTPException, AssertionError, ValueError):
+            return False
+
+    def sweep(self, store, api, age_s):
         """Looks at each record of the store that no promise stands for; ages idempotency keys, which Redis keeps a day."""
         strangers, keys, cursor = [], [], "0"
         now = float(store.command("TIME")[0])
