@@ -13,6 +13,8 @@
 #endif
 #include <uv.h>
 
+#include "common/queue/redis_tls.h"
+
 enum {
     OUTPUT_BYTES_MAX = 128 << 20, /* redis_link refuses long before */
     OUTPUT_KEPT_BYTES = 1 << 20,
@@ -34,7 +36,7 @@ struct redis_wire {
     bool has_leftover; /* the context still holds bytes of a chunk */
     int watched;
 #ifdef HAVE_HIREDIS_SSL
-    redisSSLContext *ssl;
+    struct ssl_st *tls; /* until hiredis has it */
 #endif
     void (*on_closed)(void *arg);
     void *closed_arg;
@@ -93,26 +95,24 @@ static void set_socket_options(const struct redis_wire *wire)
 #ifdef HAVE_HIREDIS_SSL
 static int start_tls(struct redis_wire *wire, const struct redis_url *url, struct error_text *why)
 {
-    redisSSLContextError error = REDIS_SSL_CTX_NONE;
-
     if (!url->has_tls)
         return 0;
     wire->is_tls = true;
-    wire->ssl = redisCreateSSLContext(NULL, "/etc/ssl/certs", NULL, NULL, url->host, &error);
-    if (!wire->ssl)
-        return error_set(why, ERR_IO, "TLS: %s", redisSSLContextGetError(error));
-    return 0;
+    wire->tls = redis_tls_create(url->host);
+    return wire->tls ? 0 : error_set(why, ERR_IO, "TLS: cannot start for host %s", url->host);
 }
 
 static bool encrypt(struct redis_wire *wire)
 {
-    return !wire->is_tls || redisInitiateSSLWithContext(wire->context, wire->ssl) == REDIS_OK;
+    if (wire->is_tls && redisInitiateSSL(wire->context, wire->tls) != REDIS_OK)
+        return false;
+    wire->tls = NULL;
+    return true;
 }
 
 static void end_tls(struct redis_wire *wire)
 {
-    if (wire->ssl)
-        redisFreeSSLContext(wire->ssl);
+    redis_tls_destroy(wire->tls);
 }
 #else
 static int start_tls(struct redis_wire *wire, const struct redis_url *url, struct error_text *why)
