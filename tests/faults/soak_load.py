@@ -299,7 +299,7 @@ class Load:
             try:
                 status, _, data = api.request("POST", "/v1/jobs/bulk", text, headers, timeout=30)
                 rows = [json.loads(line) for line in data.splitlines()] if status == 200 else None
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException, ValueError):
                 status, rows = 0, None
             is_clear = rows is not None and all("id" in row for row in rows)
             if is_clear or not is_keyed or time.monotonic() > end:

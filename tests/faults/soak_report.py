@@ -71,11 +71,12 @@ class Sampler:
     def _sample_all(self):
         while True:
             now = time.monotonic() - self.began
-            for role, pid in self.roles():
-                one = usage(pid)
-                if one:
-                    self.rows.append((now, role, pid, *one))
-            with contextlib.suppress(OSError, TypeError, ValueError):
+            with contextlib.suppress(OSError, AttributeError):  # a process that a fault replaces just now
+                for role, pid in self.roles():
+                    one = usage(pid)
+                    if one:
+                        self.rows.append((now, role, pid, *one))
+            with contextlib.suppress(OSError, TypeError, ValueError, AttributeError):
                 self.redis.append((now, self.redis_mib(), len(self._load.live)))
             self.machine.append((now, *busy_seconds()))
             self._bound_logs()
