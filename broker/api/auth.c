@@ -99,9 +99,11 @@ int auth_create(const struct settings *settings, struct queue *queue, struct aut
         return error_set(why, ERR_NOMEM, "out of memory");
     auth->is_open = settings->auth.mode == AUTH_NONE;
     auth->path = settings->auth.keys_file;
-    auth->everybody =
-        (struct access){.tenant = "default", .tenant_size = 7, .role = KEY_ADMIN, .weight = 1};
-    job_tenant_hash(slice_of("default"), auth->everybody.tenant_hash);
+    auth->everybody = (struct access){.tenant = JOB_DEFAULT_TENANT,
+                                      .tenant_size = sizeof(JOB_DEFAULT_TENANT) - 1,
+                                      .role = KEY_ADMIN,
+                                      .weight = 1};
+    job_tenant_hash(slice_of(JOB_DEFAULT_TENANT), auth->everybody.tenant_hash);
     int status = quotas_create(queue, &auth->quotas);
     if (status < 0)
         error_set(why, status, "out of memory");

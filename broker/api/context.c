@@ -32,11 +32,17 @@ static void take_request_id(struct context *context)
 
     if (is_request_id(given)) {
         memcpy(context->request_id, given.bytes, given.size);
+        context->has_own_request_id = true;
         return;
     }
     digest_random(random, sizeof(random));
     memcpy(context->request_id, "req_", 4);
     digest_base32(random, sizeof(random) * 8, context->request_id + 4);
+}
+
+struct slice context_own_request_id(const struct context *context)
+{
+    return slice_of(context->has_own_request_id ? context->request_id : "");
 }
 
 struct context *context_create(struct api *api, struct http_request *request)

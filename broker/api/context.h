@@ -56,6 +56,7 @@ struct context {
     bool is_stream;
     struct access access;
     char request_id[LIMIT_REQUEST_ID_BYTES + 1];
+    bool has_own_request_id;        /* the client chose it */
     char param[CONTEXT_PARAM_SIZE]; /* the path's variable, decoded */
     size_t param_size;
     struct job_id id; /* the job this is about, once known */
@@ -71,6 +72,9 @@ struct context {
     struct context *next, *prev;
 };
 
+/* What jobs carry to the upstream: the client's own id or "", for then the job's id says more than
+ * one we drew, and each stored job is spared its bytes. */
+struct slice context_own_request_id(const struct context *context);
 struct context *context_create(struct api *api, struct http_request *request);
 void context_hold(struct context *context);
 /* May free the context. */

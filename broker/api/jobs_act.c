@@ -104,7 +104,7 @@ static void retry_job(struct context *context, const struct job *job)
         auth_act_for(context->api->auth, job, &access);
     job_id_text(&job->id, retry_of);
     const struct submit_options options = {.access = &access,
-                                           .request_id = slice_of(context->request_id),
+                                           .request_id = context_own_request_id(context),
                                            .retry_of = slice_of(retry_of)};
     draft_init(&draft);
     draft.endpoint = job->endpoint;

@@ -236,7 +236,7 @@ static int submit_line(struct bulk *bulk, const struct draft *draft, size_t size
 {
     struct context *context = bulk->context;
     const struct submit_options options = {.access = &context->access,
-                                           .request_id = slice_of(context->request_id)};
+                                           .request_id = context_own_request_id(context)};
     struct prepared prepared;
 
     int status = admit(bulk, (int64_t)size, problem);

@@ -37,7 +37,7 @@ static void on_submitted(struct context *context, const struct submitted *submit
 void handle_job_submit(struct context *context)
 {
     const struct submit_options options = {.access = &context->access,
-                                           .request_id = slice_of(context->request_id)};
+                                           .request_id = context_own_request_id(context)};
     struct draft draft;
     struct problem problem;
     struct jdoc *doc = NULL;

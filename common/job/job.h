@@ -137,5 +137,8 @@ MUST_CHECK int job_priority_from_word(struct slice word, enum job_priority *out)
 const char *job_endpoint_path(enum job_endpoint endpoint);
 MUST_CHECK int job_endpoint_from_path(struct slice path, enum job_endpoint *out);
 void job_tenant_hash(struct slice tenant_name, char out[JOB_TENANT_SIZE]);
+/* Whose jobs those without keys submit. */
+#define JOB_DEFAULT_TENANT "default"
+#define JOB_DEFAULT_TENANT_HASH "6ymexg"
 
 #endif

@@ -68,11 +68,20 @@ static const struct {
 };
 enum { TEXT_FIELDS = sizeof(text_fields) / sizeof(text_fields[0]) };
 
+/* The tenant of those who use no keys, told by its hash in the header: its name is not written. */
+static bool is_default_tenant(const struct job *job)
+{
+    return memcmp(job->tenant, JOB_DEFAULT_TENANT_HASH, JOB_TENANT_SIZE) == 0;
+}
+
 static struct slice text_field(const struct job *job, unsigned index)
 {
     struct slice value;
 
     memcpy(&value, (const char *)job + text_fields[index].offset, sizeof(value));
+    if (text_fields[index].key == META_TENANT && is_default_tenant(job) &&
+        slice_is(value, JOB_DEFAULT_TENANT))
+        value.size = 0;
     return value;
 }
 
@@ -305,6 +314,8 @@ int job_meta_decode(const char *bytes, size_t size, struct job *job, struct erro
         return error_set(why, status, "meta is not msgpack of ours");
     if (root.type != MSGPACK_OBJECT_MAP || root.via.map.size > META_KEYS_MAX)
         status = ERR_CORRUPT;
+    if (is_default_tenant(job))
+        job->tenant_name = slice_of(JOB_DEFAULT_TENANT);
     for (uint32_t i = 0; status == 0 && i < root.via.map.size; i++)
         status = read_pair(&root.via.map.ptr[i], job);
     msgpack_zone_destroy(&zone);

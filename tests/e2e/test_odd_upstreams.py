@@ -14,12 +14,14 @@ class Odd(http.server.BaseHTTPRequestHandler):
     """Answers with the status named by the model: "status-777"."""
 
     protocol_version = "HTTP/1.1"
+    request_ids = []
 
     def do_GET(self):
         self.answer(200, b"{}")
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.request_ids.append(self.headers["X-Request-Id"])
         self.answer(int(body["model"].split("-")[1]), b'{"error":{"message":"odd"}}')
 
     def answer(self, status, body):
@@ -62,3 +64,15 @@ def test_a_status_that_is_none(stack, status):
     # Tried again until its time is nearly up, and then failed, or up.
     assert (answer, json.loads(data)["error"]["code"]) in ((502, "upstream_malformed"), (504, "expired")), data
     assert stack.broker.children() == brokers, "a broker died"
+
+
+def test_the_upstream_hears_the_name_that_says_most(stack):
+    """The request id that a client chose goes with its job; else the job's own id does."""
+    api = stack.api()
+    plain = api.submit(chat(model="status-400"), max_attempts=1)["id"]
+    named = api.json("POST", "/v1/jobs", {"endpoint": "/v1/chat/completions", "max_attempts": 1,
+                                          "body": chat(model="status-400")},
+                     headers={"X-Request-Id": "mine-1"}, expect=202)["id"]
+    for job in plain, named:
+        assert api.finish(job)["status"] == "failed"
+    assert {plain, "mine-1"} <= set(Odd.request_ids)

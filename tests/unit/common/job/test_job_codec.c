@@ -256,6 +256,34 @@ static void test_attempt_round_trip(void **state)
     buf_deinit(&bytes);
 }
 
+/* The tenant of those without keys is told by its hash alone. */
+static void test_the_default_tenant_costs_no_name(void **state)
+{
+    (void)state;
+    struct job job = sample(), again;
+    struct error_text why;
+    struct buf named, unnamed;
+    char hash[JOB_TENANT_SIZE];
+
+    job_tenant_hash(slice_of(JOB_DEFAULT_TENANT), hash);
+    assert_memory_equal(hash, JOB_DEFAULT_TENANT_HASH, JOB_TENANT_SIZE);
+    buf_init(&named, 4096);
+    buf_init(&unnamed, 4096);
+    job.tenant_name = slice_of("Default");
+    job_tenant_hash(job.tenant_name, job.tenant);
+    assert_int_equal(job_encode(&job, &named), 0);
+    job.tenant_name = slice_of(JOB_DEFAULT_TENANT);
+    job_tenant_hash(job.tenant_name, job.tenant);
+    assert_int_equal(job_encode(&job, &unnamed), 0);
+    assert_true(unnamed.size < named.size);
+    assert_int_equal(job_decode(&job.id, unnamed.data, unnamed.size, &again, &why), 0);
+    assert_slice(again.tenant_name, slice_of(JOB_DEFAULT_TENANT));
+    assert_int_equal(job_decode(&job.id, named.data, named.size, &again, &why), 0);
+    assert_slice(again.tenant_name, slice_of("Default"));
+    buf_deinit(&named);
+    buf_deinit(&unnamed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +296,7 @@ int main(void)
         cmocka_unit_test(test_hostile_meta_costs_no_memory),
         cmocka_unit_test(test_verdicts_of_functions_become_words),
         cmocka_unit_test(test_attempt_round_trip),
+        cmocka_unit_test(test_the_default_tenant_costs_no_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
