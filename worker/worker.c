@@ -191,16 +191,13 @@ static void on_tick(uv_timer_t *tick)
         worker_drain_step(worker, now_mono_ms);
 }
 
-/* After the turn's input: what it freed is claimed anew, together with the commits it brought. Both
- * are sent before the calls that the turn started, so that Redis works while we make those. */
+/* After the turn's input: what it freed is claimed anew, together with the commits it brought. */
 static void on_check(uv_check_t *check)
 {
     struct worker *worker = check->data;
 
-    if (worker->phase != WORKER_RUNNING)
-        return;
-    runner_turn(&worker->runner);
-    queue_send(worker->queue);
+    if (worker->phase == WORKER_RUNNING)
+        runner_turn(&worker->runner);
 }
 
 /* Before the loop may sleep. */

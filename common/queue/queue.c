@@ -164,14 +164,9 @@ static void run_failed(struct queue *queue)
 
 static void on_turn(uv_idle_t *idle)
 {
-    queue_send(idle->data);
-}
+    struct queue *queue = idle->data;
 
-void queue_send(struct queue *queue)
-{
-    if (!uv_is_active((uv_handle_t *)&queue->turn))
-        return;
-    uv_idle_stop(&queue->turn);
+    uv_idle_stop(idle);
     run_failed(queue);
     if (queue->is_closing)
         return;

@@ -42,9 +42,6 @@ MUST_CHECK int queue_create(const struct queue_options *options, struct queue **
                             struct error_text *why);
 /* Ends with on_closed (memory is freed after it); pending callbacks run first with ERR_UNKNOWN. */
 void queue_close(struct queue *queue, void (*on_closed)(void *arg), void *arg);
-/* Sends what was gathered in this turn at once, rather than when the loop comes round: for loops
- * that go on to long work. Only from a callback of the loop, not from one of the queue. */
-void queue_send(struct queue *queue);
 
 struct queue_health {
     bool is_ready;           /* claims and submits are possible */
