@@ -22,7 +22,7 @@ enum {
     HTTP_LINGER_MS = 1000,
     HTTP_SEND_MS = 30 * 1000,        /* an answer slower than 1 KiB/s over this is cut */
     HTTP_SEND_LOCAL_MS = 600 * 1000, /* over unix sockets, where progress cannot be seen */
-    HTTP_STOP_IDLE_MS = 500, /* how long kept-alive connections may still ask while we stop */
+    HTTP_STOP_IDLE_MS = 2000, /* how long kept-alive connections may still ask while we stop */
 };
 
 #endif

@@ -7,9 +7,40 @@
 #include "common/base/settings_rows.h"
 #include "common/base/text.h"
 
+/* Line ends of YAML that JSON knows nothing of: as they are, they would be folded into spaces. */
+static const struct {
+    const char *bytes;
+    const char *escape;
+} line_ends[] = {{"\xc2\x85", "\\u0085"}, {"\xe2\x80\xa8", "\\u2028"}, {"\xe2\x80\xa9", "\\u2029"}};
+
+static const char *escape_at(const char *at, size_t *out_size)
+{
+    for (size_t i = 0; i < sizeof line_ends / sizeof line_ends[0]; i++) {
+        *out_size = strlen(line_ends[i].bytes);
+        if (strncmp(at, line_ends[i].bytes, *out_size) == 0)
+            return line_ends[i].escape;
+    }
+    return NULL;
+}
+
 static int put_text(struct buf *out, const char *text)
 {
-    return json_put_string(out, text, strlen(text));
+    struct buf json = {.size_max = out->size_max};
+    int status = json_put_string(&json, text, strlen(text));
+
+    if (status == 0)
+        status = buf_append(&json, "", 1);
+    for (const char *at = json.data; status == 0 && *at;) {
+        size_t size;
+        const char *escape = escape_at(at, &size);
+
+        if (!escape)
+            size = 1;
+        status = buf_append(out, escape ? escape : at, escape ? strlen(escape) : 1);
+        at += size;
+    }
+    buf_deinit(&json);
+    return status;
 }
 
 /* Everything between the scheme and the last '@' but the user's name. A login without ':' is a

@@ -241,6 +241,24 @@ static void test_print_is_read_back(void **state)
     buf_deinit(&twice);
 }
 
+/* YAML folds three line ends that JSON lets stand. */
+static void test_print_keeps_odd_line_ends(void **state)
+{
+    (void)state;
+    static const char text[] = "redis: {url: \"redis://h\\L\\P\\Nk\"}";
+    struct settings *settings, *again;
+    struct error_text why = {""};
+    struct buf out = {.size_max = 1 << 20};
+
+    assert_int_equal(settings_parse("p.yaml", text, sizeof text - 1, &settings, &why), 0);
+    assert_int_equal(settings_print(settings, &out), 0);
+    assert_int_equal(settings_parse("again.yaml", out.data, out.size, &again, &why), 0);
+    assert_string_equal(settings->redis.url, again->redis.url);
+    settings_destroy(settings);
+    settings_destroy(again);
+    buf_deinit(&out);
+}
+
 static void test_print_masks_logins(void **state)
 {
     static const char *const cases[][2] = {
@@ -636,6 +654,7 @@ int main(void)
         cmocka_unit_test_setup(test_sample_file_shows_the_defaults, setup),
         cmocka_unit_test(test_every_key_is_read),
         cmocka_unit_test(test_print_is_read_back),
+        cmocka_unit_test(test_print_keeps_odd_line_ends),
         cmocka_unit_test(test_print_masks_logins),
         cmocka_unit_test(test_structure_is_refused_with_its_place),
         cmocka_unit_test(test_values_are_refused_with_their_place),
