@@ -46,21 +46,20 @@ override LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(S
 
 # --- what there is -----------------------------------------------------------------------------
 
-# Every folder of docs/layers.txt is one archive; its row says what it may be linked with. main.c stays
-# out of the archives: unit tests link with them and bring their own main.
+# Every folder of docs/layers.txt is one archive; its row says what it may be linked with. Files with a main stay out
+# of the archives: unit tests link with them and bring their own.
 FOLDERS := $(shell awk '/^[a-z]/ {print $$1}' docs/layers.txt)
 below    = $(shell awk '$$1 == "$(1)" {for (i = NF; i > 1; i--) print $$i}' docs/layers.txt)
 archives = $(patsubst %,$(OUT)/%.a,$(1) $(call below,$(1)))
-sources  = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+sources  = $(filter-out %/main.c %/child_main.c,$(wildcard $(1)/*.c))
 # All archives, users before what they use.
 EVERYTHING := $(patsubst %,$(OUT)/%.a,$(shell awk '/^[a-z]/ {row[++n] = $$1} END {while (n) print row[n--]}' docs/layers.txt))
 objects  = $(patsubst %.c,$(OUT)/%.o,$(call sources,$(1))) $(embedded-$(subst /,-,$(1)))
 
-BINARIES := $(addprefix $(OUT)/bin/,$(if $(wildcard broker/main.c),penstock-broker) \
-            $(if $(wildcard worker/main.c),penstock-worker) $(if $(wildcard broker/cli/main.c),penstock) \
-            $(if $(shell grep -ls "^int main" tests/sim/*.c),penstock-sim))
+BINARIES := $(addprefix $(OUT)/bin/,penstock-broker penstock-broker-child penstock-worker penstock-worker-child \
+            penstock penstock-sim)
 TESTS    := $(sort $(patsubst %.c,$(OUT)/%,$(shell find tests/unit/$(UNIT) -name 'test_*.c' 2>/dev/null)))
-MAINS    := $(patsubst %.c,$(OUT)/%.o,$(wildcard broker/main.c worker/main.c broker/cli/main.c))
+MAINS    := $(patsubst %.c,$(OUT)/%.o,$(wildcard */main.c */child_main.c */*/main.c))
 SIM      := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/sim/*.c))
 
 # Lua functions, in a fixed order: the prelude, the verbs, the registration.
@@ -88,6 +87,8 @@ archives: $(foreach name,$(FOLDERS),$(if $(call sources,$(name)),$(OUT)/$(name).
 
 $(OUT)/bin/penstock-broker: $(OUT)/broker/main.o $(call archives,broker)
 $(OUT)/bin/penstock-worker: $(OUT)/worker/main.o $(call archives,worker)
+$(OUT)/bin/penstock-broker-child: $(OUT)/broker/child_main.o $(call archives,broker)
+$(OUT)/bin/penstock-worker-child: $(OUT)/worker/child_main.o $(call archives,worker)
 $(OUT)/bin/penstock: $(OUT)/broker/cli/main.o $(call archives,broker/cli)
 $(OUT)/bin/penstock-sim: LDLIBS := $(shell pkg-config --libs json-c openssl 2>/dev/null) -lm
 $(OUT)/bin/penstock-sim: $(SIM)

@@ -290,6 +290,8 @@ int broker_run(const struct broker_arguments *arguments, const struct settings *
         return status == ERR_INVALID ? PROCESS_EXIT_SETUP : PROCESS_EXIT_FAILED;
     }
     start_handles(&broker);
+    if (process_child_seal(&why) < 0)
+        log_event(LOG_WARN, "not_sealed", LOG_S("reason", why.text));
     process_child_ready();
     (void)uv_run(&broker.loop, UV_RUN_DEFAULT);
 

@@ -43,6 +43,7 @@ struct child {
 struct parent {
     const struct broker_arguments *arguments;
     const struct settings *settings;
+    char child_path[PROCESS_PATH_SIZE];
     int listen_fd;
     int metrics_fd;
     int signal_fd;
@@ -79,8 +80,12 @@ static void start_child(struct parent *parent, unsigned number, int64_t now_ms)
     int status = pipe2(life, O_CLOEXEC | O_NONBLOCK);
     const struct process_fd fds[] = {
         {"LISTEN", parent->listen_fd}, {"METRICS", parent->metrics_fd}, {"LIFE", life[1]}};
-    const struct process_options options = {
-        .argv = argv, .fds = fds, .fds_count = 3, .death_signal = SIGTERM, .wants_ready = true};
+    const struct process_options options = {.path = parent->child_path,
+                                            .argv = argv,
+                                            .fds = fds,
+                                            .fds_count = 3,
+                                            .death_signal = SIGTERM,
+                                            .wants_ready = true};
 
     (void)snprintf(text, sizeof text, "%u", number);
     if (parent->arguments->config_path) {
@@ -354,6 +359,12 @@ static int open_all(struct parent *parent)
 {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 
+    struct error_text why = {""};
+
+    if (process_find_beside("penstock-broker-child", parent->child_path, &why) < 0) {
+        log_event(LOG_ERROR, "child_program", LOG_S("error", why.text));
+        return PROCESS_EXIT_SETUP;
+    }
     int code = listen_on(parent->settings->listen, &parent->listen_fd);
     if (code == 0 && parent->settings->listen_metrics[0] != '\0')
         code = listen_on(parent->settings->listen_metrics, &parent->metrics_fd);

@@ -1,8 +1,8 @@
-/* penstock-broker: reads the command line and the settings, then is the parent or one of its
- * children. */
+/* penstock-broker: reads the command line and the settings, then is the parent. A program of its
+ * own beside its children, so that the process which must never fail holds neither their memory nor
+ * their libraries. */
 #include <stdio.h>
 
-#include "broker/broker.h"
 #include "broker/broker_config.h"
 #include "broker/broker_parent.h"
 #include "common/base/process.h"
@@ -36,8 +36,6 @@ static int run(const struct broker_arguments *arguments, const struct settings *
     case BROKER_HELP:
         return PROCESS_EXIT_FAILED; /* answered before there were settings */
     }
-    if (arguments->child >= 0)
-        return broker_run(arguments, settings);
     return broker_parent_run(arguments, settings);
 }
 
@@ -50,6 +48,10 @@ int main(int argc, char **argv)
     process_setup();
     if (broker_arguments_parse(argc, argv, &arguments, &why) != 0) {
         (void)fprintf(stderr, "penstock-broker: %s\n%s", why.text, broker_usage);
+        return PROCESS_EXIT_SETUP;
+    }
+    if (arguments.child >= 0) {
+        (void)fputs("penstock-broker: --child is for penstock-broker-child\n", stderr);
         return PROCESS_EXIT_SETUP;
     }
     if (arguments.mode == BROKER_VERSION || arguments.mode == BROKER_HELP) {

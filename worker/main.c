@@ -1,6 +1,8 @@
-/* penstock-worker: reads its arguments and becomes the supervisor, or (started by one) a child. */
+/* penstock-worker: reads its arguments and becomes the supervisor. It is a program of its own
+ * beside its children so that the process which must never fail holds neither their memory nor
+ * their libraries. */
 #include <getopt.h>
-#include <signal.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,14 +12,12 @@
 #include "common/base/version.h"
 #include "worker/providers/provider.h"
 #include "worker/supervise/parent.h"
-#include "worker/worker.h"
 #include "worker/worker_config.h"
 
 enum { PRINT_SIZE_MAX = 4 * 1024 * 1024, FD_MAX = 1 << 20 };
 
 struct arguments {
     const char *config_path;
-    const char *child; /* "N/M": started by a supervisor */
     int ready_fd;
     bool checks_config;
     bool prints_config;
@@ -41,11 +41,13 @@ static const char usage[] =
 /* 0: go on; 1: done; negative: wrong. */
 static int read_arguments(int argc, char **argv, struct arguments *out)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, 'k'},
-        {"print-config", no_argument, NULL, 'p'}, {"ready-fd", required_argument, NULL, 'r'},
-        {"child", required_argument, NULL, 'C'},  {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check-config", no_argument, NULL, 'k'},
+                                            {"print-config", no_argument, NULL, 'p'},
+                                            {"ready-fd", required_argument, NULL, 'r'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int64_t number;
     int option;
 
@@ -60,9 +62,6 @@ static int read_arguments(int argc, char **argv, struct arguments *out)
             break;
         case 'p':
             out->prints_config = true;
-            break;
-        case 'C':
-            out->child = optarg;
             break;
         case 'r':
             if (text_parse_i64(optarg, strlen(optarg), 0, FD_MAX, &number) < 0) {
@@ -88,40 +87,6 @@ static int read_arguments(int argc, char **argv, struct arguments *out)
     }
     return 0;
 }
-
-/* ---- child ---- */
-
-static int run_child(const char *which)
-{
-    const char *slash = strchr(which, '/');
-    int64_t child;
-    int64_t children;
-
-    if (!slash ||
-        text_parse_i64(which, (size_t)(slash - which), 0, SUPERVISOR_CHILDREN_MAX - 1, &child) <
-            0 ||
-        text_parse_i64(slash + 1, strlen(slash + 1), child + 1, SUPERVISOR_CHILDREN_MAX,
-                       &children) < 0) {
-        (void)fputs("penstock-worker: --child is for the supervisor's use\n", stderr);
-        return PROCESS_EXIT_SETUP;
-    }
-    struct worker_options options = {.child = (unsigned)child,
-                                     .children = (unsigned)children,
-                                     .config_fd = process_child_fd("CONFIG"),
-                                     .status_fd = process_child_fd("STATUS"),
-                                     .tickets_fd = process_child_fd("TICKETS")};
-    if (options.config_fd < 0 || options.status_fd < 0 || options.tickets_fd < 0) {
-        (void)fputs("penstock-worker: --child is for the supervisor's use\n", stderr);
-        return PROCESS_EXIT_SETUP;
-    }
-    /* The terminal sends these to all of us; the supervisor says what they mean. */
-    (void)signal(SIGINT, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
-    process_child_name("penstock-worker"); /* we were started as /proc/self/exe */
-    return worker_run(&options);
-}
-
-/* ---- supervisor ---- */
 
 /* What the settings alone cannot know. */
 static int check_settings(const struct settings *settings, struct worker_layout *layout,
@@ -198,7 +163,15 @@ static int print_config(const struct settings *settings)
 static int supervise(struct arguments *arguments, const struct settings *settings, int config_fd,
                      const struct worker_layout *layout)
 {
+    char child_path[PROCESS_PATH_SIZE];
+    struct error_text why = {""};
+
+    if (process_find_beside("penstock-worker-child", child_path, &why) < 0) {
+        (void)fprintf(stderr, "penstock-worker: %s\n", why.text);
+        return PROCESS_EXIT_SETUP;
+    }
     struct parent_options options = {
+        .child_path = child_path,
         .children_count = layout->children_count,
         .gpu_ids = layout->has_gpus ? layout->gpu_ids : NULL,
         .plan = {.config_fd = config_fd, .stop_timeout_ms = stop_timeout_ms(settings)},
@@ -208,6 +181,7 @@ static int supervise(struct arguments *arguments, const struct settings *setting
     };
 
     log_init("worker", worker_config_log_level(settings), worker_config_log_format(settings));
+    (void)malloc_trim(0); /* what reading the configuration took */
     return parent_run(&options);
 }
 
@@ -223,9 +197,6 @@ int main(int argc, char **argv)
     if (status != 0)
         return status < 0 ? PROCESS_EXIT_SETUP : PROCESS_EXIT_DONE;
     process_setup();
-    if (arguments.child)
-        return run_child(arguments.child);
-
     status = open_config(arguments.config_path, &settings, &config_fd, &layout, &why);
     if (status < 0) {
         (void)fprintf(stderr, "penstock-worker: %s\n", why.text);

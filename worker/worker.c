@@ -370,6 +370,8 @@ int worker_run(const struct worker_options *options)
     }
     log_event(LOG_INFO, "started", LOG_S("id", queue_self_id(worker.queue)),
               LOG_I("inflight_max", worker.runner.table.count_max));
+    if (process_child_seal(&why) < 0)
+        log_event(LOG_WARN, "not_sealed", LOG_S("reason", why.text));
     process_child_ready();
     (void)uv_run(&worker.loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&worker.loop) != 0)

@@ -4,6 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -163,6 +167,26 @@ static int start(const struct launch *launch, struct process *out, struct error_
     return 0;
 }
 
+int process_find_beside(const char *name, char out[PROCESS_PATH_SIZE], struct error_text *why)
+{
+    ssize_t size = readlink("/proc/self/exe", out, PROCESS_PATH_SIZE);
+
+    if (size < 0 || size == PROCESS_PATH_SIZE)
+        return error_set(why, ERR_NOT_FOUND, "/proc/self/exe: %s",
+                         size < 0 ? strerror(errno) : "too long");
+    while (size > 0 && out[size - 1] != '/')
+        size--;
+    if ((size_t)size + strlen(name) >= PROCESS_PATH_SIZE)
+        return error_set(why, ERR_NOT_FOUND, "the path of %s is too long", name);
+    memcpy(out + size, name, strlen(name) + 1);
+    /* Never closed: children are started from it until we end. */
+    int fd = open(out, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(why, ERR_NOT_FOUND, "%s: %s", out, strerror(errno));
+    (void)snprintf(out, PROCESS_PATH_SIZE, "/proc/self/fd/%d", fd);
+    return 0;
+}
+
 int process_spawn(const struct process_options *options, struct process *out,
                   struct error_text *why)
 {
@@ -290,6 +314,39 @@ int process_child_fd(const char *name)
     if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0)
         return ERR_NOT_FOUND;
     return (int)fd;
+}
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#endif
+
+/* A filter of system calls (seccomp(2)): execve and execveat fail with EACCES, and so does what a
+ * process asks in the manner of another processor, whose calls have other numbers. */
+int process_child_seal(struct error_text *why)
+{
+#if defined(NATIVE_ARCH) && !defined(__SANITIZE_ADDRESS__) /* whose reports want a symbolizer */
+    enum { OTHER_NUMBERS = 0x40000000 };                   /* of the x32 ABI */
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, OTHER_NUMBERS, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execveat, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+    };
+    const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        return error_set(why, ERR_IO, "seccomp: %s", strerror(errno));
+#else
+    (void)why;
+#endif
+    return 0;
 }
 
 void process_child_name(const char *name)

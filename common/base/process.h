@@ -1,9 +1,8 @@
 /* Child processes of a supervisor: start, "ready" byte, signals, end, and how long to wait before
  * the next try. Mechanism only; who is started when is the caller's policy.
  *
- * A child is a fresh program (fork and exec, by default our own binary again), never a forked copy:
- * it has its own memory and exactly the descriptors it was given. The parent must have one thread.
- */
+ * A child is a fresh program (fork and exec), never a forked copy: it has its own memory and
+ * exactly the descriptors it was given. The parent must have one thread. */
 #ifndef PENSTOCK_BASE_PROCESS_H
 #define PENSTOCK_BASE_PROCESS_H
 
@@ -20,6 +19,7 @@ enum {
     PROCESS_EXIT_SETUP = 2, /* wrong configuration: do not start it again */
     PROCESS_FDS_MAX = 16,
     PROCESS_ENV_MAX = 16,
+    PROCESS_PATH_SIZE = 4096,
 };
 
 /* A descriptor for the child. It keeps its number there; the child finds it by name. */
@@ -51,6 +51,11 @@ struct process_end {
     int code;
 };
 
+/* The program `name` beside our own binary, for process_options.path: the same one for as long as
+ * we live, even when its file is replaced meanwhile. ERR_NOT_FOUND with the reason. */
+MUST_CHECK int process_find_beside(const char *name, char out[PROCESS_PATH_SIZE],
+                                   struct error_text *why);
+
 /* ERR_IO with the reason. An exec that fails shows as exit code 127. */
 MUST_CHECK int process_spawn(const struct process_options *options, struct process *out,
                              struct error_text *why);
@@ -75,6 +80,9 @@ MUST_CHECK int process_open_signals(const int *signals, unsigned count);
 
 /* The descriptor the parent named so, close-on-exec again. ERR_NOT_FOUND. */
 MUST_CHECK int process_child_fd(const char *name);
+/* From here on this process starts no program, whatever becomes of it; so do those it forks. ERR_IO
+ * where the kernel has no filters: the caller says so and goes on. */
+MUST_CHECK int process_child_seal(struct error_text *why);
 /* Shows `name` in process lists (15 bytes) instead of the name of the binary. */
 void process_child_name(const char *name);
 /* Writes the ready byte (nothing when the parent did not ask for one). Call once. */

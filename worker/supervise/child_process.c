@@ -33,6 +33,7 @@ int child_process_spawn(const struct child_process_options *options, struct chil
                                      {.name = "TICKETS", .fd = tickets},
                                      {.name = "CONFIG", .fd = options->config_fd}};
     struct process_options process_options = {
+        .path = options->path,
         .argv = options->argv,
         .env = options->env,
         .fds = fds,

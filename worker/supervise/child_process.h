@@ -33,6 +33,7 @@ struct child_process {
 };
 
 struct child_process_options {
+    const char *path; /* as process_options.path */
     const char *const *argv;
     const char *const *env; /* as process_options.env */
     int config_fd;          /* borrowed; -1: none */

@@ -54,7 +54,7 @@ static int spawn(struct parent *parent, unsigned index, struct error_text *why)
         env[0] = gpu_text;
     }
     struct child_process_options child = {
-        .argv = argv, .env = env, .config_fd = parent->plan.config_fd};
+        .path = options->child_path, .argv = argv, .env = env, .config_fd = parent->plan.config_fd};
     return child_process_spawn(&child, &parent->children[index], why);
 }
 

@@ -14,6 +14,7 @@ struct parent_plan {
 };
 
 struct parent_options {
+    const char *child_path;  /* the program the children run */
     unsigned children_count; /* 1..SUPERVISOR_CHILDREN_MAX */
     const int *gpu_ids;      /* children_count ids: child i sees only that GPU; NULL: all see all */
     struct parent_plan plan;

@@ -1,5 +1,6 @@
 /* Starting this program again as a child that does as its first argument says. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -65,6 +66,18 @@ static int child_reports(void)
                    getenv("PENSTOCK_CHILD_OLD") ? "there" : "gone", process_child_fd("NONE"));
     report(fd, text);
     return 7;
+}
+
+static int child_seals(void)
+{
+    struct error_text why = {0};
+    char name[] = "true";
+    char *const argv[] = {name, NULL};
+
+    if (process_child_seal(&why) < 0)
+        return 95;
+    (void)execv("/bin/true", argv);
+    return errno == EACCES ? 8 : 94;
 }
 
 static int child_waits(void)
@@ -201,6 +214,42 @@ static void test_program_that_is_not_there(void **state)
     assert_int_equal(wait_end(&process).code, 127);
 }
 
+/* The program is the one that was found, whatever becomes of its name. */
+static void test_program_beside_ours(void **state)
+{
+    char own[PROCESS_PATH_SIZE], path[PROCESS_PATH_SIZE], copy[PROCESS_PATH_SIZE + 8];
+    struct error_text why = {0};
+    struct process process;
+    (void)state;
+
+    assert_int_equal(process_find_beside("nothing-of-ours", path, &why), ERR_NOT_FOUND);
+    assert_non_null(strstr(why.text, "/nothing-of-ours: "));
+    ssize_t size = readlink("/proc/self/exe", own, sizeof own - 1);
+    assert_true(size > 0);
+    own[size] = '\0';
+    (void)snprintf(copy, sizeof copy, "%s-copy", own);
+    assert_int_equal(link(own, copy), 0);
+    assert_int_equal(process_find_beside(strrchr(copy, '/') + 1, path, &why), 0);
+    assert_int_equal(unlink(copy), 0);
+    const struct process_options options = {.path = path};
+    start("--ends", &options, &process);
+    assert_int_equal(wait_end(&process).code, 5);
+}
+
+static void test_a_sealed_child_starts_nothing(void **state)
+{
+    struct process process;
+    (void)state;
+
+#if defined(__SANITIZE_ADDRESS__)
+    const int code = 0; /* it is not sealed, and becomes the other program */
+#else
+    const int code = 8;
+#endif
+    start("--seals", NULL, &process);
+    assert_int_equal(wait_end(&process).code, code);
+}
+
 static void test_child_dies_with_its_parent(void **state)
 {
     int report_fds[2];
@@ -256,6 +305,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_ready_and_signal),
         cmocka_unit_test(test_child_that_never_says_ready),
         cmocka_unit_test(test_program_that_is_not_there),
+        cmocka_unit_test(test_program_beside_ours),
+        cmocka_unit_test(test_a_sealed_child_starts_nothing),
         cmocka_unit_test(test_child_dies_with_its_parent),
         cmocka_unit_test(test_signals_by_descriptor),
         cmocka_unit_test(test_backoff),
@@ -265,6 +316,8 @@ int main(int argc, char **argv)
     process_setup();
     if (strcmp(what, "--reports") == 0)
         return child_reports();
+    if (strcmp(what, "--seals") == 0)
+        return child_seals();
     if (strcmp(what, "--waits") == 0)
         return child_waits();
     if (strcmp(what, "--ends") == 0)
