@@ -43,7 +43,7 @@ struct child {
 struct parent {
     const struct broker_arguments *arguments;
     const struct settings *settings;
-    char child_path[PROCESS_PATH_SIZE];
+    const char *child_path;
     int listen_fd;
     int metrics_fd;
     int signal_fd;
@@ -359,12 +359,6 @@ static int open_all(struct parent *parent)
 {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 
-    struct error_text why = {""};
-
-    if (process_find_beside("penstock-broker-child", parent->child_path, &why) < 0) {
-        log_event(LOG_ERROR, "child_program", LOG_S("error", why.text));
-        return PROCESS_EXIT_SETUP;
-    }
     int code = listen_on(parent->settings->listen, &parent->listen_fd);
     if (code == 0 && parent->settings->listen_metrics[0] != '\0')
         code = listen_on(parent->settings->listen_metrics, &parent->metrics_fd);
@@ -384,9 +378,11 @@ static int open_all(struct parent *parent)
     return 0;
 }
 
-int broker_parent_run(const struct broker_arguments *arguments, const struct settings *settings)
+int broker_parent_run(const struct broker_arguments *arguments, const struct settings *settings,
+                      const char *child_path)
 {
     struct parent parent = {.arguments = arguments,
+                            .child_path = child_path,
                             .settings = settings,
                             .listen_fd = -1,
                             .metrics_fd = -1,

@@ -9,7 +9,9 @@
 
 enum { BROKER_GRACE_MS = 10 * 1000 }; /* from SIGTERM until a child cuts what is left */
 
-/* Serves until stopped; returns the exit code. settings is used at the start only. */
-int broker_parent_run(const struct broker_arguments *arguments, const struct settings *settings);
+/* Serves until stopped; returns the exit code. settings is used at the start only. child_path: the
+ * program that children run; NULL: our own. */
+int broker_parent_run(const struct broker_arguments *arguments, const struct settings *settings,
+                      const char *child_path);
 
 #endif

@@ -24,6 +24,9 @@ static int print(const struct settings *settings)
 
 static int run(const struct broker_arguments *arguments, const struct settings *settings)
 {
+    char child_path[PROCESS_PATH_SIZE];
+    struct error_text why = {""};
+
     switch (arguments->mode) {
     case BROKER_CHECK:
         (void)printf("configuration is right\n");
@@ -36,7 +39,11 @@ static int run(const struct broker_arguments *arguments, const struct settings *
     case BROKER_HELP:
         return PROCESS_EXIT_FAILED; /* answered before there were settings */
     }
-    return broker_parent_run(arguments, settings);
+    if (process_find_beside("penstock-broker-child", child_path, &why) < 0) {
+        (void)fprintf(stderr, "penstock-broker: %s\n", why.text);
+        return PROCESS_EXIT_SETUP;
+    }
+    return broker_parent_run(arguments, settings, child_path);
 }
 
 int main(int argc, char **argv)

@@ -64,7 +64,7 @@ static int run_parent(void)
         (void)fprintf(stderr, "%s\n", why.text);
         return 99;
     }
-    int code = broker_parent_run(&arguments, settings);
+    int code = broker_parent_run(&arguments, settings, NULL);
     settings_destroy(settings);
     return code;
 }
