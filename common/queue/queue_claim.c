@@ -55,10 +55,12 @@ static void claim_done(struct claim *claim, int status)
                                         .has_more = claim->has_more,
                                         .newer_count = claim->newer_count};
 
+    bool is_late = clock_boot_ms() - claim->asked_boot_ms > queue->lease_ms / 3;
+
     if (claim->is_current)
         queue->is_claiming = false;
     claim->on_claim(&result, claim->arg);
-    if (claim->is_current && queue->missed_cancel) {
+    if (claim->is_current && (queue->missed_cancel || is_late)) {
         queue->missed_cancel = false;
         queue_renew_soon(queue);
     }
@@ -74,9 +76,13 @@ static void claim_step(struct claim *claim)
     if (claim->waiting > 0)
         return;
     claim->jobs = queue_alloc((claim->count ? claim->count : 1) * sizeof(*claim->jobs));
-    for (unsigned i = 0; i < claim->count; i++)
-        if (claim->loads[i].status == 0)
-            claim->jobs[claim->jobs_count++] = claim->loads[i].job;
+    for (unsigned i = 0; i < claim->count; i++) {
+        if (claim->loads[i].status < 0)
+            continue;
+        claim->jobs[claim->jobs_count++] = claim->loads[i].job;
+        /* Not before all are here: who hears that a lease has ended must know the job. */
+        queue_lease_add(claim->op.queue, &claim->loads[i].job, claim->asked_boot_ms);
+    }
     claim_done(claim, claim->jobs_count > 0 ? 0 : claim->status);
 }
 
@@ -161,14 +167,13 @@ static void read_again(struct claim *claim, unsigned index)
 static void on_loaded(struct queue_load *load)
 {
     struct claim *claim = load->arg;
-    struct queue *queue = claim->op.queue;
     unsigned index = (unsigned)(load - claim->loads);
     const struct job *job = &load->job;
 
     if (load->status == ERR_TOO_BIG)
         load->status = ERR_CORRUPT;
     if (load->status == ERR_CORRUPT && !claim->was_read_again[index] &&
-        queue_can_read(queue) == 0) {
+        queue_can_read(claim->op.queue) == 0) {
         read_again(claim, index);
         return;
     }
@@ -179,8 +184,6 @@ static void on_loaded(struct queue_load *load)
         /* Cancelled or lost between the two answers. */
         load->status = ERR_FENCED;
     }
-    if (load->status == 0)
-        queue_lease_add(queue, job, claim->asked_boot_ms);
     claim->waiting--;
     claim_step(claim);
 }

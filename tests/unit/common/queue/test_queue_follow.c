@@ -2,6 +2,7 @@
  * missed. */
 #include "queue_rig.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -370,50 +371,78 @@ static void a_cancel_that_nobody_heard_is_noticed(void **state)
     rig_close(rig, worker);
 }
 
+struct claimed {
+    unsigned count;
+    int is_done;
+};
+
 static void on_claimed(const struct queue_claim_result *result, void *arg)
 {
-    assert_int_equal(result->jobs_count, 1);
-    *(int *)arg = 1;
+    struct claimed *claimed = arg;
+
+    claimed->count = result->jobs_count;
+    claimed->is_done = 1;
 }
 
-static void a_cancel_during_the_claim_is_noticed(void **state)
+/* Claims a large job, after a small one that comes along with the answer when there is one. The
+ * worker has the records, the large body is on its way: now the first of them is cancelled, and the
+ * notice comes for a job that nobody was given yet. */
+static void cancel_during_claim(struct rig *rig, unsigned small_count)
 {
-    struct rig *rig = *state;
     struct queue *worker = rig_queue(rig, "worker");
     struct events events = {.cancels = 0};
     struct queue_worker_events told = {.on_cancel = on_cancel, .arg = &events};
-    struct queue_room room = {.route = slice_of("m"), .room = 1};
-    struct queue_claim_request request = {.rooms = &room, .rooms_count = 1, .count_max = 1};
-    struct job job = rig_job(worker, "m");
-    int is_claimed = 0, lost_count = 0;
-    static char body[700001];
-    unsigned shard = job_id_shard(&job.id);
+    struct queue_room room = {.route = slice_of("m"), .room = 2};
+    struct queue_claim_request request = {.rooms = &room, .rooms_count = 1, .count_max = 2};
+    struct job jobs[2] = {rig_job(worker, "m")};
+    struct claimed claimed = {.is_done = 0};
+    int lost_count = 0;
+    static char body[4000001];
+    unsigned shard = job_id_shard(&jobs[0].id);
     char message[1 + JOB_ID_CORE_SIZE + 2] = {0};
 
     queue_on_lost(worker, on_lost, &lost_count);
     queue_on_worker_events(worker, &told);
+    if (small_count > 0) {
+        assert_int_equal(rig_submit(rig, worker, &jobs[0]).status, 0);
+        jobs[1] = rig_job(worker, "m");
+    }
     memset(body, 'b', sizeof(body) - 1);
-    job.payload = slice_of(body);
-    assert_int_equal(rig_submit(rig, worker, &job).status, 0);
-    queue_claim(worker, &request, on_claimed, &is_claimed);
-    /* The worker has the record, the body is on its way: the notice comes for a job that the worker
-     * does not hold yet. */
+    jobs[small_count].payload = slice_of(body);
+    assert_int_equal(rig_submit(rig, worker, &jobs[small_count]).status, 0);
+    queue_claim(worker, &request, on_claimed, &claimed);
     while (!strstr(rig_ask(&rig->redis, "INFO commandstats"), "cmdstat_mget:calls=1"))
         uv_run(&rig->loop, UV_RUN_NOWAIT);
-    assert_int_equal(is_claimed, 0);
+    assert_int_equal(claimed.is_done, 0);
     assert_int_equal(rig_ask_number(&rig->redis, "DEL {%u}:L", shard), 1);
     message[0] = 'c';
-    memcpy(message + 1, job.id.core, JOB_ID_CORE_SIZE);
+    memcpy(message + 1, jobs[0].id.core, JOB_ID_CORE_SIZE);
     message[1 + JOB_ID_CORE_SIZE] = 1; /* the first claim */
     assert_int_equal(rig_ask_number(&rig->redis, "PUBLISH pk:c:%s %b", queue_self_id(worker),
                                     message, sizeof(message)),
                      1);
+    /* Most of the body does not fit into the socket: it cannot come before the notice. */
+    assert_string_equal(rig_ask(&rig->redis, "PING"), "PONG");
+    assert_int_equal(kill(rig->redis.pid, SIGSTOP), 0);
+    rig_wait(rig, &events.cancels);
+    assert_int_equal(claimed.is_done, 0);
+    assert_int_equal(kill(rig->redis.pid, SIGCONT), 0);
     int64_t asked = clock_mono_ms();
-    rig_wait(rig, &is_claimed);
-    assert_int_equal(events.cancels, 1);
+    rig_wait(rig, &claimed.is_done);
+    assert_int_equal(claimed.count, 1 + small_count);
     rig_wait(rig, &lost_count);
     assert_true(clock_mono_ms() - asked < NOTICE_MS_MAX);
     rig_close(rig, worker);
+}
+
+static void a_cancel_during_the_claim_is_noticed(void **state)
+{
+    cancel_during_claim(*state, 0);
+}
+
+static void a_cancel_while_the_claim_waits_for_another_is_noticed(void **state)
+{
+    cancel_during_claim(*state, 1);
 }
 
 int main(void)
@@ -427,6 +456,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(workers_are_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cancel_that_nobody_heard_is_noticed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cancel_during_the_claim_is_noticed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_cancel_while_the_claim_waits_for_another_is_noticed,
+                                        set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
