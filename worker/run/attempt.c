@@ -205,6 +205,12 @@ static void settle_failure(struct attempt *attempt, struct outcome *outcome,
 
 /* ---- the end of a call ---- */
 
+static bool is_past_deadline(const struct attempt *attempt)
+{
+    int64_t expires_at_ms = attempt->job.expires_at_ms;
+    return expires_at_ms > 0 && queue_now_ms(attempt->runner->queue) >= expires_at_ms;
+}
+
 static void judge(const struct attempt *attempt, const struct upstream_answer *answer,
                   struct outcome *out)
 {
@@ -218,10 +224,7 @@ static void judge(const struct attempt *attempt, const struct upstream_answer *a
         out->class_ = OUTCOME_CONNECTION;
         break;
     case UPSTREAM_TIMEOUT_TOTAL:
-        out->class_ =
-            job->expires_at_ms > 0 && queue_now_ms(attempt->runner->queue) >= job->expires_at_ms
-                ? OUTCOME_DEADLINE
-                : OUTCOME_TIMEOUT;
+        out->class_ = is_past_deadline(attempt) ? OUTCOME_DEADLINE : OUTCOME_TIMEOUT;
         break;
     case UPSTREAM_TIMEOUT_FIRST_BYTE:
     case UPSTREAM_TIMEOUT_IDLE:
@@ -268,7 +271,8 @@ static void tell_router(struct attempt *attempt, const struct outcome *outcome,
 static bool may_go_again(const struct attempt *attempt, const struct upstream_answer *answer)
 {
     return answer->was_stale && answer->total_ms < STALE_MS_MAX && !attempt->went_again &&
-           attempt->abort == ATTEMPT_NOT_ABORTED && !attempt->runner->is_draining;
+           attempt->abort == ATTEMPT_NOT_ABORTED && !attempt->runner->is_draining &&
+           !is_past_deadline(attempt);
 }
 
 static void go_again(struct attempt *attempt)
@@ -333,6 +337,8 @@ static int send_call(struct attempt *attempt, const struct settings_upstream *se
     const struct job *job = &attempt->job;
     struct slice headers[PROVIDER_HEADERS_MAX];
     int64_t left_ms = job->expires_at_ms > 0 ? job->expires_at_ms - attempt->started_at_ms : 0;
+    if (job->expires_at_ms > 0 && left_ms < 1)
+        left_ms = 1; /* the clock went on since we looked; 0 would be no deadline */
 
     for (unsigned i = 0; i < call->headers_count; i++)
         headers[i] = (struct slice){.bytes = call->headers[i].data, .size = call->headers[i].size};
@@ -437,9 +443,7 @@ static void start_call(struct attempt *attempt)
 
 static void start(struct attempt *attempt)
 {
-    const struct job *job = &attempt->job;
-
-    if (job->expires_at_ms > 0 && queue_now_ms(attempt->runner->queue) >= job->expires_at_ms) {
+    if (is_past_deadline(attempt)) {
         struct outcome outcome = {.class_ = OUTCOME_DEADLINE, .retry_after_ms = -1};
         outcome_set_message(&outcome, slice_of("its deadline passed before it could start"));
         commit_failure(attempt, &outcome, NULL, JOB_EXPIRED);

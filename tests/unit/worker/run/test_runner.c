@@ -374,24 +374,24 @@ static void test_deadline(void **state)
 {
     (void)state;
     struct bench *bench = open_bench(ONE, 10);
-    struct job jobs[2] = {job_of(1), job_of(2)};
-
+    struct job jobs[3] = {job_of(1), job_of(2), job_of(3)};
     jobs[0].expires_at_ms = NOW; /* over before it starts */
-    jobs[1].expires_at_ms = NOW + 1500;
-    give(bench, jobs, 2, false);
-    assert_int_equal(bench->pool.calls_count, 1);
+    jobs[1].expires_at_ms = jobs[2].expires_at_ms = NOW + 1500;
+    give(bench, jobs, 3, false);
+    assert_int_equal(bench->pool.calls_count, 2);
     assert_int_equal(bench->pool.calls[0].timeout_ms, 1500);
     assert_int_equal(bench->queue.commits[0].verb, FAKE_FAIL);
     assert_int_equal(bench->queue.commits[0].job.state, JOB_EXPIRED);
     assert_int_equal(bench->queue.commits[0].job.attempt, 0);
-
     bench->queue.now_ms = NOW + 1500;
     fake_end(&bench->pool, 0, UPSTREAM_TIMEOUT_TOTAL);
     assert_int_equal(bench->queue.commits[1].job.state, JOB_EXPIRED);
     assert_true(slice_is(bench->queue.commits[1].job.error_code, "deadline_exceeded"));
-    fake_done(&bench->queue, 0, 0);
-    fake_done(&bench->queue, 1, 0);
-    assert_int_equal(bench->runner.counts.expired, 2);
+    fake_end_stale(&bench->pool, 1, 1500); /* late, it does not go again */
+    assert_int_equal(bench->queue.commits[2].job.state, JOB_EXPIRED);
+    for (unsigned i = 0; i < 3; i++)
+        fake_done(&bench->queue, i, 0);
+    assert_int_equal(bench->runner.counts.expired, 3);
     close_bench(bench);
 }
 
