@@ -185,7 +185,7 @@ $(SHIMS): $(BUILD)/tests/faults/%.so: tests/faults/shims/%.c
 FAULT_ENV = $(SUITE_ENV) PENSTOCK_SHIM='$(abspath $(SHIM))' PENSTOCK_ALLOC_SHIM='$(abspath $(lastword $(SHIMS)))' \
             PENSTOCK_FAILPOINT_BIN_DIR='$(abspath $(BUILD))/failpoints/bin'
 failpoint-programs:
-	$Q$(MAKE) FAILPOINTS=1 SAN= $(addprefix $(BUILD)/failpoints/bin/penstock-,broker worker)
+	$Q$(MAKE) FAILPOINTS=1 SAN= $(addprefix $(BUILD)/failpoints/bin/penstock-,broker broker-child worker worker-child)
 .PHONY: failpoint-programs
 faults-smoke: all tests-deps $(SHIMS) failpoint-programs
 	$Q$(FAULT_ENV) PENSTOCK_FAULTS=smoke tests/pytest.sh $(VENV) $(RESULTS)/faults 600 tests/faults
