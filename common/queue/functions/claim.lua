@@ -11,6 +11,7 @@
 local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
 local FEW_ROUTES = 8
 local NEWER_TURNS = 4 -- looks into lanes of a band that gave tickets for newer workers
+local SUSPECT_LOOKS = 16 -- suspects of a shard that one call looks at
 local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
 
 -- Starts the job of a ticket. True when it runs now.
@@ -131,23 +132,27 @@ end
 -- One suspect of a route with room. Routes nobody asked for by name are told as hints: for a suspect, no other job of
 -- its route may ever come.
 local function take_suspect(c, p, room)
-  for _, ticket in ipairs(call('LRANGE', p .. 'S', '0', '15')) do
+  local key, kept = p .. 'S', 0
+  for _, ticket in ipairs(call('LRANGE', key, '0', SUSPECT_LOOKS - 1)) do
     local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
     local route = is_record(h) and route_of(h) -- those of a newer version are for newer workers
     local is_open = route and call('SISMEMBER', p .. 'Z', route) == 0
     if #h < HEADER then
-      call('LREM', p .. 'S', '1', ticket)
-    elseif is_open and not room[route] then
-      c.suspects[route] = true
-    elseif is_open and room[route] > 0 then
-      call('LREM', p .. 'S', '1', ticket)
+      call('LREM', key, '1', ticket)
+    elseif is_open and (room[route] or 0) > 0 then
+      call('LREM', key, '1', ticket)
       if start(c, p, ticket) then
         room[route] = room[route] - 1
         return true
       end
+    else
+      if is_open and not room[route] then c.suspects[route] = true end
+      kept = kept + 1
     end
   end
-  if call('EXISTS', p .. 'S') == 0 then call('SREM', SUSPECT_SHARDS, p) end
+  -- None of these can run here: the next look is at others.
+  if kept == SUSPECT_LOOKS then call('RPUSH', key, unpack(call('LPOP', key, kept))) end
+  if call('EXISTS', key) == 0 then call('SREM', SUSPECT_SHARDS, p) end
   return false
 end
 
