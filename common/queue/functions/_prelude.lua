@@ -90,6 +90,15 @@ local function prefixes(keys)
   return list
 end
 
+-- The beginning of a record, up to a byte; nothing where there is none, or where somebody put something else: one such
+-- key must not break what is done for others. Whatever else is wrong is an error as ever.
+local function read_record(key, last)
+  local h = redis.pcall('GETRANGE', key, '0', last)
+  if type(h) == 'string' then return h end
+  if not string.find(h.err, 'WRONGTYPE', 1, true) then error(h) end
+  return ''
+end
+
 -- h: a header of at least 104 bytes
 local function head_size(h)
   local meta, route = unpack_bytes('<I2I2', h, 69)
@@ -238,7 +247,7 @@ end
 
 local function drop_request(p, id)
   local kept = p .. 'p:' .. id
-  local h = call('GETRANGE', kept, '0', READ)
+  local h = read_record(kept, READ)
   if not is_record(h) then return end
   if band(byte(h, 4), PIECES) ~= 0 then
     for n = 0, unpack_bytes('<I2', h, 63) - 1 do call('UNLINK', p .. 'b:' .. id .. ':' .. n) end

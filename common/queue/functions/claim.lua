@@ -18,7 +18,7 @@ local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
 local function start(c, p, ticket)
   local id = sub(ticket, 2, 35)
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, '0', CLAIM_INLINE_LAST)
+  local h = read_record(key, CLAIM_INLINE_LAST)
   if #h < HEADER then return false end
   local schema, state, flags, claim, attempt, crashes, sequence, started, expires, _, size = unpack_bytes(START, h, 2)
   if schema > JOB_SCHEMA then return nil end
@@ -134,7 +134,7 @@ end
 local function take_suspect(c, p, room)
   local key, kept = p .. 'S', 0
   for _, ticket in ipairs(call('LRANGE', key, '0', SUSPECT_LOOKS - 1)) do
-    local h = call('GETRANGE', p .. 'j:' .. sub(ticket, 2, 35), '0', HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
+    local h = read_record(p .. 'j:' .. sub(ticket, 2, 35), HEADER + 8 + LIMIT_ROUTE_BYTES - 1)
     local route = is_record(h) and route_of(h) -- those of a newer version are for newer workers
     local is_open = route and call('SISMEMBER', p .. 'Z', route) == 0
     if #h < HEADER then

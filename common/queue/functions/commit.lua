@@ -28,14 +28,13 @@ local function clear_live(p, id, h, flags, attempt, next_state)
   if attempt > 0 then call('UNLINK', p .. 't:' .. id) end
 end
 
-local function commit(keys, args, allowed)
-  local codes, sums = {}, {}
+local function commit_each(args, allowed, codes, sums)
   local pieces, piece_ttl = tonumber(args[1]), args[2]
   for i = 3, #args - pieces, 3 do
     local member, record = args[i], args[i + 1]
     local p, id, next_state = prefix_of(sub(member, 2, 3)), sub(member, 2, 35), sub(record, 3, 3)
     local key, code = p .. 'j:' .. id, 'x'
-    local h = call('GETRANGE', key, '0', HEADER_LAST)
+    local h = read_record(key, HEADER_LAST)
     local state, flags, claim, attempt, sequence, token
     if not is_record(h) then
       code = 'f'
@@ -62,16 +61,23 @@ local function commit(keys, args, allowed)
     end
     codes[#codes + 1] = code
   end
+end
+
+-- When one of them breaks the call, those before it are written: they are counted all the same.
+local function commit(args, allowed)
+  local codes, sums = {}, {}
+  local is_done, why = pcall(commit_each, args, allowed, codes, sums)
   write_sums(sums)
+  if not is_done then error(why) end
   return table.concat(codes)
 end
 
 function verbs.finish(keys, args)
-  return commit(keys, args, {S = 'succeeded'})
+  return commit(args, {S = 'succeeded'})
 end
 
 function verbs.fail(keys, args)
-  return commit(keys, args, {F = 'failed', E = 'expired'})
+  return commit(args, {F = 'failed', E = 'expired'})
 end
 
 -- retry: running -> scheduled. Arguments a job: member, due ms, the attempt to be kept.
@@ -80,7 +86,7 @@ function verbs.retry(keys, args)
   for i = 1, #args, 3 do
     local member, due, code = args[i], tonumber(args[i + 1]), 'f'
     local p, id = prefix_of(sub(member, 2, 3)), sub(member, 2, 35)
-    local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+    local h = read_record(p .. 'j:' .. id, READ)
     if is_record(h) then
       local _, state, flags, claim, attempt, crashes, sequence, token, started = unpack_bytes(MUTABLE, h, 2)
       code = own(p, member, h, state, claim, token)
@@ -107,7 +113,7 @@ function verbs.release(keys, args)
   local codes, has_ready = {}, false
   for i, member in ipairs(args) do
     local p, id, code = prefix_of(sub(member, 2, 3)), sub(member, 2, 35), 'f'
-    local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+    local h = read_record(p .. 'j:' .. id, READ)
     if is_record(h) then
       local state, _, claim, _, _, token = unpack_bytes(OWNER, h, 3)
       code = own(p, member, h, state, claim, token)

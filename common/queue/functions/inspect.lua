@@ -3,7 +3,7 @@
 
 local function check_lease(p, member, found)
   local id = sub(member, 2, 35)
-  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+  local h = read_record(p .. 'j:' .. id, READ)
   if #h < HEADER then
     found('lease_without_job', id)
   elseif is_newer(h) then
@@ -15,7 +15,7 @@ end
 
 local function check_delayed(p, ticket, found)
   local id = sub(ticket, 2, 35)
-  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+  local h = read_record(p .. 'j:' .. id, READ)
   if #h < HEADER then
     found('delayed_without_job', id)
   elseif is_record(h) and sub(h, 3, 3) ~= 's' then
@@ -39,7 +39,7 @@ end
 local function check_record(key, found)
   local p, id = string.match(key, '^({%d+}:)j:(.*)$')
   if not p then return end
-  local h = call('GETRANGE', key, '0', READ)
+  local h = read_record(key, READ)
   if #h < HEADER or byte(h, 1) ~= 80 then
     found('record_unreadable', id)
     return

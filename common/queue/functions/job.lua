@@ -9,7 +9,7 @@ end
 function verbs.cancel(keys, args)
   local p, id = prefixes(keys)[1], args[1]
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, '0', READ)
+  local h = read_record(key, READ)
   if #h < HEADER then return {'n', ''} end
   local schema, state, _, claim, _, _, _, token = unpack_bytes(MUTABLE, h, 2)
   if schema > JOB_SCHEMA then return {'v', ''} end
@@ -33,7 +33,7 @@ end
 function verbs.forget(keys, args)
   local p, id = prefixes(keys)[1], args[1]
   local key = p .. 'j:' .. id
-  local h = call('GETRANGE', key, '0', READ)
+  local h = read_record(key, READ)
   if #h < HEADER then return {'n', ''} end
   local schema, state, flags, claim, attempt, crashes, sequence = unpack_bytes(MUTABLE, h, 2)
   if schema > JOB_SCHEMA then return {'v', ''} end
@@ -64,7 +64,7 @@ function verbs.follow(keys, args)
     local one = args[i]
     local p, id = shard[byte(one)], sub(one, 7)
     local key = p .. 'j:' .. id
-    local h = call('GETRANGE', key, '0', READ)
+    local h = read_record(key, READ)
     if #h < HEADER then
       answer[i - 1] = '-'
     else
@@ -84,7 +84,7 @@ end
 -- the records, oldest first.
 function verbs.history(keys, args)
   local p, id = prefixes(keys)[1], args[1]
-  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+  local h = read_record(p .. 'j:' .. id, READ)
   local answer = {#h >= HEADER and unpack_bytes('<I4', h, 9) or -1}
   local from = string.format('%.0f', tonumber(args[2]) + 1) .. '-0'
   for _, entry in ipairs(call('XRANGE', p .. 'o:' .. id, from, '+', 'COUNT', HISTORY_ENTRIES)) do

@@ -29,7 +29,7 @@ end
 -- nothing is counted; nil: nobody knows.
 local function recover_one(p, member, raw, sums, blame)
   local id = sub(member, 2, 35)
-  local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+  local h = read_record(p .. 'j:' .. id, READ)
   if is_newer(h) then return nil end -- for newer processes
   if call('ZREM', p .. 'L', member) == 0 or not is_record(h) then return false end
   local _, state, _, claim, _, crashes, _, token = unpack_bytes(MUTABLE, h, 2)
@@ -83,7 +83,7 @@ end
 local function promote(p, raw, sums, result)
   for _, ticket in ipairs(take_due(p .. 'D', raw, result)) do
     local id = sub(ticket, 2, 35)
-    local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+    local h = read_record(p .. 'j:' .. id, READ)
     local is_ours = not is_newer(h)
     if is_ours then
       call('ZREM', p .. 'D', ticket)
@@ -119,7 +119,7 @@ local function near_deadlines(p, raw, result)
     else
       result.left = result.left - #ids
       for _, id in ipairs(ids) do
-        local h = call('GETRANGE', p .. 'j:' .. id, '0', HEADER_LAST)
+        local h = read_record(p .. 'j:' .. id, HEADER_LAST)
         if is_newer(h) then
           call('ZADD', p .. 'Y', raw, id)
         elseif #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
@@ -136,7 +136,7 @@ end
 -- again later, because a worker may hand them back, to a route that nobody serves.
 local function expire(p, raw, sums, result)
   for _, id in ipairs(take_due(p .. 'Y', raw, result)) do
-    local h = call('GETRANGE', p .. 'j:' .. id, '0', READ)
+    local h = read_record(p .. 'j:' .. id, READ)
     local expires = is_record(h) and unpack_bytes('<I6', h, 57) or 0
     if is_newer(h) then
       call('ZADD', p .. 'Y', raw + ASIDE_MS, id)

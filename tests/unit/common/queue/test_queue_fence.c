@@ -267,6 +267,37 @@ static void a_broken_record_fails_alone(void **state)
     rig_close(rig, queue);
 }
 
+static void put_something_else(struct rig *rig, const struct job *job)
+{
+    rig_ask(&rig->redis, "DEL {0}:j:%s", job->id.core);
+    rig_ask(&rig->redis, "HSET {0}:j:%s a b", job->id.core);
+}
+
+static void what_is_no_record_hurts_no_other(void **state)
+{
+    struct rig *rig = *state;
+    struct job jobs[3];
+
+    rig->options.shards = 1;
+    struct queue *queue = rig_queue(rig, "worker");
+    for (int i = 0; i < 3; i++) {
+        jobs[i] = rig_job(queue, "m");
+        assert_int_equal(rig_submit(rig, queue, &jobs[i]).status, 0);
+    }
+    put_something_else(rig, &jobs[1]);
+    const struct rig_claimed *claimed = rig_claim(rig, queue, "m", 5, false);
+    assert_int_equal(claimed->status, 0);
+    assert_int_equal(claimed->count, 2);
+    jobs[0] = claimed->jobs[0];
+    jobs[2] = claimed->jobs[1];
+    put_something_else(rig, &jobs[0]);
+    assert_int_equal(rig_finish(rig, queue, &jobs[0], "{}"), ERR_FENCED);
+    recover(rig, queue, &jobs[0]);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:L"), 1);
+    assert_int_equal(rig_finish(rig, queue, &jobs[2], "{}"), 0);
+    rig_close(rig, queue);
+}
+
 static void a_newer_record_is_left_alone(void **state)
 {
     struct rig *rig = *state;
@@ -625,6 +656,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(blame_falls_on_the_culprit_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_no_record_hurts_no_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leases_and_deadlines_of_newer_records_are_left_alone,
                                         set_up, tear_down),
