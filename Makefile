@@ -298,6 +298,7 @@ $(foreach file,$(wildcard deploy/systemd/*.sysusers),$(file) $(libdir)/sysusers.
 $(foreach file,$(wildcard deploy/systemd/*.tmpfiles),$(file) $(libdir)/tmpfiles.d/$(basename $(notdir $(file))).conf 644)
 $(foreach file,$(wildcard deploy/completion/penstock),$(file) $(share)/bash-completion/completions/penstock 644)
 $(foreach file,LICENSE $(wildcard README.md deploy/penstock.yaml deploy/redis.conf),$(file) $(docdir)/$(notdir $(file)) 644)
+deploy/redis/mend-aof.sh $(docdir)/mend-aof.sh 755
 endef
 TRIPLES  = $(strip $(INSTALLED))
 

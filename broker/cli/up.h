@@ -30,6 +30,7 @@ struct up_child {
     const char *argv[UP_ARGS_MAX + 1];
     unsigned argc;
     char path[UP_PROGRAM_SIZE];
+    const char *shell; /* starts path in its turn; NULL: none does */
     int ready_pipe[2]; /* its first line comes here; -1: it says nothing */
     bool speaks_on_stdout;
     int64_t stop_ms; /* how long ending may take */

@@ -247,6 +247,14 @@ static int64_t memory_bytes(void)
     return bytes;
 }
 
+/* What deploy/redis/mend-aof.sh does, which also says why; then it becomes redis-server. */
+static const char mend_and_run[] =
+    "for m in \"$1\"/appendonlydir/*.manifest; do\n"
+    "  [ ! -f \"$m\" ] || echo y | redis-check-aof --fix \"$m\" >>\"$1/redis.log\" 2>&1\n"
+    "done\n"
+    "shift\n"
+    "exec \"$@\"\n";
+
 /* As deploy/redis.conf says, which also says why. */
 static int plan_redis(struct up *up)
 {
@@ -262,6 +270,14 @@ static int plan_redis(struct up *up)
                                     {"--busy-reply-threshold", "500"}};
     int status = find_program(child, "redis-server", REDIS_STOP_MS);
 
+    child->shell = "/bin/sh";
+    child->argc = 0;
+    up_child_arg(child, "sh");
+    up_child_arg(child, "-c");
+    child->argv[child->argc++] = mend_and_run;
+    up_child_arg(child, "sh");
+    up_child_arg(child, "%s", up->data_dir);
+    child->argv[child->argc++] = child->path;
     for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         up_child_arg(child, "%s", fixed[i][0]);
         up_child_arg(child, "%s", fixed[i][1]);

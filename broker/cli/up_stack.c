@@ -62,7 +62,7 @@ static int start_child(struct up *up, struct up_child *child)
 {
     const struct process_fd fds[] = {{"READY", child->speaks_on_stdout ? -1 : child->ready_pipe[1]},
                                      {"LOCK", up->lock_fd}};
-    struct process_options options = {.path = child->path,
+    struct process_options options = {.path = child->shell ? child->shell : child->path,
                                       .argv = child->argv,
                                       .fds = fds,
                                       .fds_count = 2,

@@ -70,7 +70,7 @@ class Up:
         for pid in children_of(self.popen.pid):
             with contextlib.suppress(OSError):
                 status = pathlib.Path(f"/proc/{pid}/status").read_text()
-                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").split(" ")[0].rpartition("/")[2]
                 if f"PPid:\t{self.popen.pid}\n" in status and command.startswith(name):
                     return pid
         return None

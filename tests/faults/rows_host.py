@@ -109,5 +109,5 @@ def no_processes(run):
         (folder / "pids.max").write_text("max")
         eventually(lambda: len(run.stack.worker.children()) == 2 and len(run.stack.broker.children()) == 2, 40,
                    "all children are back")
-    assert http_call(run.stack.origin, "GET", "/readyz")[0] == 200
+    eventually(lambda: http_call(run.stack.origin, "GET", "/readyz")[0] == 200, 20, "they serve")
     run.healed()

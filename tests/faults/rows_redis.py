@@ -39,6 +39,12 @@ def heal(run):
     run.stack.wait_ready(30)
 
 
+def job_state(api, job):
+    """Its state, or the status that says there is none; nothing while the broker that is asked cannot tell."""
+    status, _, data = api.request("GET", f"/v1/jobs/{job}")
+    return json.loads(data)["status"] if status == 200 else status if status != 503 else None
+
+
 @row("F17", "Redis is killed and restarted, five times: each time submits are taken again within 10 s", smoke=True)
 def redis_killed(run):
     slowest = 0.0
@@ -80,6 +86,33 @@ def power_loss(run):
     prove(cut > 0, "everything had been synced each time")
 
 
+@row("F19b", "Redis is killed in the middle of a write, and once more: what never happened does not happen later", load=False)
+def torn_transaction(run):
+    api, redis = run.stack.api(), run.stack.redis
+    job = {"endpoint": "/v1/chat/completions", "body": chat(model="sim-model")}
+
+    def submit():
+        status, _, data = api.request("POST", "/v1/jobs", job, {"Idempotency-Key": "torn"})
+        return status in (200, 202) and json.loads(data)["id"]
+    api.json("POST", "/v1/queues/sim-model/pause", expect=200)
+    never = submit()
+    redis.kill()
+    log = next((redis.data_dir / "appendonlydir").glob("*.incr.aof"))
+    text = log.read_bytes()
+    begin = text.rindex(b"MULTI", 0, text.index(never[4:].encode()))
+    end = text.index(b"EXEC", begin)
+    log.write_bytes(text[:(begin + end) // 2])
+    redis.start()
+    run.stack.wait_ready(30)
+    again = eventually(submit, 20, "it is submitted again")
+    prove(again != never, "the first submit was still there")
+    heal(run)
+    # Each broker child finds its own way back.
+    eventually(lambda: api.request("POST", "/v1/queues/sim-model/resume")[0] == 200, 20, "it goes on")
+    eventually(lambda: job_state(api, again) == "succeeded", 20, "it runs")
+    assert eventually(lambda: job_state(api, never), 20, "the other can be asked for") == 404
+
+
 @row("F20", "Redis is paused for 8 s", smoke=True)
 def redis_paused(run):
     run.stack.redis.signal(signal.SIGSTOP)
@@ -108,11 +141,8 @@ def restart_with_backlog(run):
     assert len(ids) == 100000
     heal(run)
     # Each broker child finds its own way back.
-    def state(job):
-        status, _, data = api.request("GET", f"/v1/jobs/{job}")
-        return status == 200 and json.loads(data)["status"]
     for job in ids[0], ids[-1]:
-        assert eventually(lambda job=job: state(job), 10, "the job can be read") == "queued"
+        assert eventually(lambda job=job: job_state(api, job), 10, "the job can be read") == "queued"
 
 
 def no_small_disk():

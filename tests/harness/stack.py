@@ -161,6 +161,8 @@ class Redis(Process):
         if self.disk_mib and not self.data_dir.is_mount():
             self.data_dir.mkdir(exist_ok=True)
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.disk_mib}m", "tmpfs", self.data_dir], check=True)
+        # As whoever runs Redis for Penstock does (docs/operations.md).
+        subprocess.run([ROOT / "deploy/redis/mend-aof.sh", self.data_dir], capture_output=True, timeout=120, check=True)
         super().start()
         eventually(lambda: self.is_alive() and self.cli("PING", check=False) == "PONG", 20, "redis answers")
         return self
