@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.harness.stack import SLOW, Stack, chat
+from tests.harness.stack import IS_SANITIZED, SLOW, Stack, chat
 
 SUBMIT = b'{"endpoint":"/v1/chat/completions","body":{"model":"sim-model","messages":[],"x":%s}}'
 
@@ -48,7 +48,8 @@ def test_s20_depth(stack, depth, pair):
         best = min(best, time.monotonic() - start)
         assert status == 400 and json.loads(data)["detail"], data
     assert best <= (0.005 + len(text) / 200e6) * SLOW, best
-    assert peak_kib(stack) - before < 4096 * SLOW
+    kept = 5 * 4 * len(text) // 1024 if IS_SANITIZED else 0  # sanitizers hold what was freed for a while
+    assert peak_kib(stack) - before < 4096 * SLOW + kept
     api.close()
 
 
