@@ -99,7 +99,7 @@ helpers = $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/unit/$(1)/test_%,$(wildca
           $(wildcard tests/unit/support/*.c))
 define folder
 $(OUT)/$(1).a: $(call objects,$(1))
-$(OUT)/tests/unit/$(1)/%: $(OUT)/tests/unit/$(1)/%.o $(call helpers,$(1)) $(call archives,$(1))
+$(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/$(1)/test_*.c)): %: %.o $(call helpers,$(1)) $(call archives,$(1))
 	@mkdir -p $$(@D) && echo "  LINK  $$@"
 	$$Q$$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LDLIBS) -lcmocka
 endef

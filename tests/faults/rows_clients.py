@@ -138,7 +138,7 @@ def lengths_that_lie(run):
             assert status_of(answer) in (0, 413), answer[:200]
     for length in (b"-1", b"+5", b"5, 6", b"0x10", b"99999999999999999999999", b"5\r\nContent-Length: 6"):
         with socket.create_connection(where(run)) as sock:
-            sock.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n{}xxx")
+            sock.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n{}and more")
             assert status_of(answer_of(sock)) in (400, 413), length
     assert run.stack.broker.children() == children
     assert max(map(memory_mib, children)) - before < 64

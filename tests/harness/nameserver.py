@@ -3,22 +3,25 @@
 import socket
 import struct
 import threading
-import time
+
+SLOW_S = 3
 
 
 class NameServer:
-    """mode: right, silent, nxdomain, servfail, slow (3 s). Other types than A get an answer without records."""
+    """mode: right, silent, nxdomain, servfail, slow (SLOW_S). Other types than A get an answer without records."""
 
     def __init__(self, address, port=53):
         self.mode, self.answer, self.asked = "right", "127.0.0.1", 0
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind((address, port))
+        self._closed = threading.Event()
 
     def __enter__(self):
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
     def __exit__(self, *_):
+        self._closed.set()
         self._sock.close()
 
     def _serve(self):
@@ -33,8 +36,8 @@ class NameServer:
     def _answer(self, question, client, mode):
         if mode == "silent":
             return
-        if mode == "slow":
-            time.sleep(3)
+        if mode == "slow" and self._closed.wait(SLOW_S):
+            return
         end = question.index(b"\0", 12) + 5  # the name, its type and class
         is_address = question[end - 4:end - 2] == b"\0\1"
         code = {"nxdomain": 3, "servfail": 2}.get(mode, 0)
