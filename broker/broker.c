@@ -287,7 +287,7 @@ int broker_run(const struct broker_arguments *arguments, const struct settings *
     if (status != 0) { /* nothing was promised to anybody yet: the process ends with all it has */
         log_event(LOG_ERROR, "start_failed", LOG_S("error", why.text));
         (void)log_flush();
-        return status == ERR_INVALID ? PROCESS_EXIT_SETUP : PROCESS_EXIT_FAILED;
+        _exit(status == ERR_INVALID ? PROCESS_EXIT_SETUP : PROCESS_EXIT_FAILED);
     }
     start_handles(&broker);
     if (process_child_seal(&why) < 0)

@@ -363,10 +363,10 @@ int worker_run(const struct worker_options *options)
     worker.host[WORKER_HOST_SIZE - 1] = '\0';
 
     status = open_all(&worker, settings, &why);
-    if (status < 0) {
+    if (status < 0) { /* nothing was claimed yet: the process ends with all it has */
         log_event(LOG_ERROR, "start_failed", LOG_S("reason", why.text));
         (void)log_flush();
-        return status == ERR_INVALID ? PROCESS_EXIT_SETUP : PROCESS_EXIT_FAILED;
+        _exit(status == ERR_INVALID ? PROCESS_EXIT_SETUP : PROCESS_EXIT_FAILED);
     }
     log_event(LOG_INFO, "started", LOG_S("id", queue_self_id(worker.queue)),
               LOG_I("inflight_max", worker.runner.table.count_max));
