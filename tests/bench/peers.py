@@ -113,6 +113,12 @@ def bullmq(socket_path, origin, count):
     return _last_json(_run([_node(), node() / "bullmq.mjs", socket_path, origin, count], cwd=node()))["rate"]
 
 
+def node_loop(processes):
+    """The rate of loops written by hand, as queues.queue_peer_rate wants it."""
+    return lambda socket_path, origin, count: _last_json(_run([_node(), node() / "loop.mjs", socket_path, origin, count, processes],
+                                                              cwd=node()))["rate"]
+
+
 def fastify_front(socket_path):
     """A running process and its port."""
     process = subprocess.Popen([str(_node()), str(node() / "front.mjs"), str(socket_path)], cwd=node(), stdout=subprocess.PIPE,

@@ -168,11 +168,15 @@ def bench_throughput(bench):
     runs, floors = {"memory": [], "fsync": []}, []
     bull = {name: Row(f"BullMQ, {name}") for name in runs}
     celery = {name: Row(f"Celery, prefork 4, {name}") for name in runs}
+    loops = {number: Row(f"Node loop over a Redis list, {number} process{'es' * (number > 1)}, memory: no lease, state or retry")
+             for number in (1, 2)}
     for number in range(bench.runs):
         floors.append(call_floor(count))
         for name, rows in runs.items():
             rows.append(throughput_run(name, count))
             bench.attempt(bull[name], lambda name=name: queue_peer_rate(peers.bullmq, name, fewer))
+            for processes, row in loops.items() if name == "memory" else ():
+                bench.attempt(row, lambda processes=processes: queue_peer_rate(peers.node_loop(processes), name, count))
             if name == "memory" or number == 0:
                 bench.attempt(celery[name], lambda name=name: queue_peer_rate(peers.celery, name, fewest))
     pick = lambda name, key: [run[key] for run in runs[name]]  # noqa: E731
@@ -188,9 +192,11 @@ def bench_throughput(bench):
         ours = Row(f"Penstock, {name}", pick(name, "rate"), {
             "CPU µs a job, broker + worker + Redis": " + ".join(f"{bench.middle(pick(name, key)):.1f}"
                                                                 for key in ("broker", "worker", "redis"))}, True)
-        bench.tables.append(Table(f"A job is one HTTP call: {name}", "jobs/s", "more", [ours, bull[name], celery[name]],
-                                  text=f"Submitted in bulk, run, results read: Penstock {count:,} jobs, BullMQ {fewer:,}, Celery "
-                                       f"{fewest:,}.", plot=f"throughput-{name}"))
+        bench.tables.append(Table(f"A job is one HTTP call: {name}", "jobs/s", "more",
+                                  [ours, bull[name], celery[name], *(loops.values() if name == "memory" else ())],
+                                  text=f"Submitted in bulk, run, results read one by one over HTTP: Penstock {count:,} jobs. BullMQ "
+                                       f"{fewer:,}, until the last is completed; Celery {fewest:,}; the loops {count:,}, results "
+                                       "read by the hundred from Redis.", plot=f"throughput-{name}"))
     bench.figures.append(Figure("bare libcurl loop, CPU a call, 256 connections", "µs", [run["cpu_us_per_call"] for run in floors],
                                 None, 1, "the floor of the worker"))
 
@@ -199,7 +205,7 @@ def bench_throughput(bench):
 
 
 def idle_path(bench, modes):
-    """{mode: [runs]} on one idle stack whose upstream is the tool itself."""
+    """{mode: [runs]} on one idle stack whose upstream is the tool itself; "wakes": bare processes, beside it in turns."""
     port, count, runs = free_port(), 200 if bench.quick else 1000, {mode: [] for mode in modes}
     with big_stack(start_worker=False) as stack:
         config = json.loads(stack.config_path().read_text())
@@ -209,13 +215,16 @@ def idle_path(bench, modes):
         stack.add_worker()
         for _ in range(bench.runs):
             for mode, rows in runs.items():
-                rows.append(tool("pickup", "--mode", mode, "--broker", address_of(stack.origin), "--listen", f"127.0.0.1:{port}",
+                rows.append(tool("wakes", count) if mode == "wakes" else
+                            tool("pickup", "--mode", mode, "--broker", address_of(stack.origin), "--listen", f"127.0.0.1:{port}",
                                  "--count", count))
     return runs
 
 
 def bench_latency(bench):
-    runs = idle_path(bench, ("pickup", "direct", "held"))
+    runs = idle_path(bench, ("wakes", "pickup", "direct", "held"))
+    bench.figures += [Figure(f"six wake-ups of bare processes, {key[:3]}", "ms", [one[key] for one in runs["wakes"]], None, 2,
+                             "the floor of pickup" if key == "p50_ms" else "") for key in ("p50_ms", "p99_ms")]
     for mode, name, p50, p99 in (("pickup", "pickup, submit to the upstream's first byte", 0.4, 1.5),
                                  ("held", "held-open call, added", 0.7, 2.0)):
         base = runs["direct"] if mode == "held" else [{"p50_ms": 0.0, "p99_ms": 0.0}] * bench.runs
