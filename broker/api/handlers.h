@@ -10,7 +10,7 @@
 void handle_job_submit(struct context *context);
 void begin_jobs_bulk(struct context *context);
 void handle_jobs_bulk(struct context *context);
-/* jobs_get.c, jobs_result.c, jobs_events.c */
+/* jobs_get.c, jobs_query.c, jobs_result.c, jobs_events.c */
 void handle_job_get(struct context *context);
 void handle_jobs_query(struct context *context);
 void handle_job_result(struct context *context);
@@ -49,5 +49,8 @@ void answer_job(struct context *context, const struct job *job, int http_status)
 /* From the cache into out, when the asker may see it; sets etag. false: not there, or not his. */
 bool put_cached_job(struct context *context, const struct job_id *id, struct buf *out,
                     char etag[ETAG_SIZE]);
+
+/* jobs_result.c, shared: whether the result of an ended job is not to be had any more. */
+bool job_result_is_gone(const struct context *context, const struct job *job);
 
 #endif

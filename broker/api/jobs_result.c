@@ -5,7 +5,7 @@
 #include "broker/api/handlers.h"
 
 /* The record outlives the result; both carry the time, whoever has swept what. */
-static bool is_gone(const struct context *context, const struct job *job)
+bool job_result_is_gone(const struct context *context, const struct job *job)
 {
     int64_t end_ms = job->finished_at_ms + (int64_t)job->result_ttl_s * 1000;
 
@@ -67,7 +67,7 @@ static void answer_result(struct context *context, const struct job *job)
 
     if (!job_state_is_final(job->state))
         answer_live(context, job);
-    else if (is_gone(context, job))
+    else if (job_result_is_gone(context, job))
         context_fail(context, PROBLEM_RESULT_GONE, NULL,
                      "The result of this job has been deleted.");
     else if (!http_request_has_room(context->request, job->payload.size))

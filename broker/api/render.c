@@ -160,6 +160,25 @@ int render_add_tenant(struct buf *out, struct slice tenant_name)
     return status == 0 ? buf_append_char(out, '}') : status;
 }
 
+int render_add_result(struct buf *out, struct slice result)
+{
+    static const char name[] = ",\"result\":";
+
+    CHECK(out->size > 0);
+    CHECK(out->data[out->size - 1] == '}');
+    if (!result.bytes)
+        result = slice_of("null");
+
+    int status = buf_reserve(out, result.size + sizeof(name));
+    if (status < 0)
+        return status;
+    out->size--;
+    status = buf_append_text(out, name);
+    if (status == 0)
+        status = buf_append(out, result.bytes, result.size);
+    return status == 0 ? buf_append_char(out, '}') : status;
+}
+
 void render_etag(const struct job *job, char out[ETAG_SIZE])
 {
     snprintf(out, ETAG_SIZE, "W/\"%u-%c-%u\"", (unsigned)job->sequence,

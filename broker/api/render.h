@@ -22,6 +22,8 @@ MUST_CHECK int render_job(struct buf *out, const struct job *job, const struct j
 /* For admins: the tenant as last member of a job object rendered without it, whose closing brace is
  * the last byte of out. */
 MUST_CHECK int render_add_tenant(struct buf *out, struct slice tenant_name);
+/* The result as last member, likewise: JSON as it stands, or null where there are no bytes. */
+MUST_CHECK int render_add_result(struct buf *out, struct slice result);
 /* Changes with every recorded change of the job; weak, because why and position move between them.
  */
 void render_etag(const struct job *job, char out[ETAG_SIZE]);

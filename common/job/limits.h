@@ -22,9 +22,11 @@ enum {
     LIMIT_CRASHES_SUSPECT = 2,      /* from here a job runs in the one-at-a-time lane */
     LIMIT_INLINE_BYTES = 64 * 1024, /* larger payloads go in pieces */
     LIMIT_PIECE_BYTES = 256 * 1024,
-    LIMIT_PUBLISH_BYTES = 8 * 1024, /* larger records are announced, not carried */
-    LIMIT_WAIT_MS = 300 * 1000,     /* longest ?wait= */
-    LIMIT_QUERY_IDS = 1000,         /* ids in one POST /v1/jobs/query */
+    LIMIT_PUBLISH_BYTES = 8 * 1024,              /* larger records are announced, not carried */
+    LIMIT_WAIT_MS = 300 * 1000,                  /* longest ?wait= */
+    LIMIT_QUERY_IDS = 1000,                      /* ids in one POST /v1/jobs/query */
+    LIMIT_SMALL_RECORD_BYTES = 16 * 1024,        /* with a result that a query may bring along */
+    LIMIT_QUERY_RESULTS_BYTES = 8 * 1024 * 1024, /* results in one answer */
     LIMIT_LIST_ROWS = 100,
     LIMIT_LIST_SCAN = 10000, /* index entries one list call looks at */
     LIMIT_CLAIM_COUNT = 64,  /* jobs in one claim call */

@@ -97,6 +97,10 @@ typedef void (*queue_job_fn)(int status, const struct job *job, void *arg);
 void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, queue_job_fn on_job,
                void *arg);
 
+/* queue_get for many jobs at once: one read each, and the payload comes only where the whole record
+ * fits into LIMIT_SMALL_RECORD_BYTES; payload.bytes is NULL elsewhere. */
+void queue_get_small(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg);
+
 /* What a failed, cancelled or expired job was asked to do, for a retry: the job as it was before it
  * ended, with payload = its request body. Kept as long as its result would be. ERR_NOT_FOUND: gone,
  * forgotten, or never kept (succeeded). */

@@ -81,7 +81,8 @@ static void start(struct queue *queue, const struct get *question)
     *get = *question;
     get->op.queue = queue;
     get->op.on_reply = on_record;
-    get->asked = get->wants_payload ? 0 : JOB_HEAD_READ_SIZE;
+    if (!get->wants_payload && get->asked == 0)
+        get->asked = JOB_HEAD_READ_SIZE;
     if (status == 0 && job_id_shard(&get->id) >= queue->shards)
         status = ERR_NOT_FOUND;
     if (status < 0)
@@ -95,6 +96,14 @@ void queue_get(struct queue *queue, const struct job_id *id, bool want_payload, 
 {
     const struct get question = {
         .id = *id, .on_job = on_job, .arg = arg, .wants_payload = want_payload};
+
+    start(queue, &question);
+}
+
+void queue_get_small(struct queue *queue, const struct job_id *id, queue_job_fn on_job, void *arg)
+{
+    const struct get question = {
+        .id = *id, .on_job = on_job, .arg = arg, .asked = LIMIT_SMALL_RECORD_BYTES};
 
     start(queue, &question);
 }

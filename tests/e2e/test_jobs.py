@@ -157,6 +157,42 @@ def test_query_many(api):
     assert api.json("POST", "/v1/jobs/query", {"ids": [unknown] * 1001})["status"] == 400
 
 
+def test_query_with_results(api):
+    """Small results come along byte for byte; null where there is none, or a large one: result_url has that."""
+    small, large = api.submit()["id"], api.submit(chat(user="sim:body_bytes=20000"))["id"]
+    failed, forgotten = api.submit(chat(user="sim:fail_times=99,status=400"))["id"], api.submit()["id"]
+    waiting = api.submit(chat(user="sim:delay_ms=60000"))["id"]
+    ids = [small, large, failed, forgotten]
+    assert [api.finish(job)["status"] for job in ids] == ["succeeded", "succeeded", "failed", "succeeded"]
+    assert api.request("DELETE", f"/v1/jobs/{forgotten}")[0] in (200, 204)
+    status, _, data = api.request("POST", "/v1/jobs/query", json.dumps({"ids": [*ids, waiting], "results": True}),
+                                  {"Content-Type": "application/json"})
+    rows = json.loads(data)["data"]
+    assert status == 200 and [row["id"] for row in rows] == [*ids, waiting]
+    result = api.request("GET", f"/v1/jobs/{small}/result")[2]
+    assert b',"result":' + result + b"}" in data and rows[0]["result"] == json.loads(result)
+    assert [row["result"] for row in rows[1:]] == [None] * 4
+    assert all("result" not in row for row in api.json("POST", "/v1/jobs/query", {"ids": ids, "results": False}, expect=200)["data"])
+    for wrong in ("yes", 1, None, []):
+        problem = api.json("POST", "/v1/jobs/query", {"ids": ids, "results": wrong}, expect=400)
+        assert "results" in problem["detail"], problem
+    api.json("POST", f"/v1/jobs/{waiting}/cancel")
+
+
+def test_query_brings_results_up_to_its_limit(api):
+    """8 MiB of results in an answer; those beyond are left at their own address."""
+    lines = "".join(json.dumps({"endpoint": "/v1/chat/completions", "body": chat(user="sim:body_bytes=12000")}) + "\n"
+                    for _ in range(1000))
+    status, _, data = api.request("POST", "/v1/jobs/bulk", lines, {"Content-Type": "application/x-ndjson"})
+    ids = [json.loads(line)["id"] for line in data.splitlines()]
+    assert status == 200 and len(ids) == 1000
+    for job in ids:
+        api.finish(job)
+    rows = api.json("POST", "/v1/jobs/query", {"ids": ids, "results": True}, expect=200)["data"]
+    sizes = [len(json.dumps(row["result"])) for row in rows if row["result"]]
+    assert [row["id"] for row in rows] == ids and 600 < len(sizes) < 705 and sum(sizes) < 8.1 * 2**20, (len(sizes), sum(sizes))
+
+
 def test_list_is_newest_first_and_pages(api):
     jobs = [api.submit(metadata={"batch": "list"})["id"] for _ in range(25)]
     for job in jobs:

@@ -246,7 +246,7 @@ static void put_body(struct request *request, struct input *input)
         put_text(out, some_id(input));
         put_text(out, "\"");
         put(out, take_text(input));
-        put_text(out, "]}");
+        put_text(out, take(input, 2) == 1 ? "],\"results\":true}" : "]}");
         break;
     case 5:
     case 6:

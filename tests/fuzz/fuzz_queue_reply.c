@@ -323,6 +323,7 @@ static void call(struct queue *queue)
                       .tenant_name = slice_of("acme"),
                       .payload = slice_of("{}")};
     const struct queue_submission submission = {.job = &job, .weight = 1};
+    unsigned how;
 
     input.due++;
     switch (take(11)) {
@@ -330,7 +331,11 @@ static void call(struct queue *queue)
         queue_submit(queue, &submission, on_submitted, NULL);
         break;
     case 1:
-        queue_get(queue, &id, take(2) == 0, on_job, NULL);
+        how = take(3);
+        if (how == 2)
+            queue_get_small(queue, &id, on_job, NULL);
+        else
+            queue_get(queue, &id, how == 0, on_job, NULL);
         break;
     case 2:
         queue_get_request(queue, &id, on_job, NULL);

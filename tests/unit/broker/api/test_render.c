@@ -131,6 +131,29 @@ static void test_retry_of_and_tenant_come_last(void **state)
     buf_deinit(&out);
 }
 
+static void test_result_comes_last(void **state)
+{
+    struct job job = make_job();
+    const struct job_view view = {.with_tenant = true};
+    const char wanted[] = "\"tenant\":\"acme\",\"result\":{\"a\": [1]}}";
+    const char none[] = "\"tenant\":\"acme\",\"result\":null}";
+    struct buf out = {.size_max = 65536};
+
+    (void)state;
+    assert_int_equal(render_job(&out, &job, &view), 0);
+    assert_int_equal(render_add_result(&out, slice_of("{\"a\": [1]}")), 0);
+    assert_true(out.size > sizeof(wanted));
+    assert_memory_equal(out.data + out.size - strlen(wanted), wanted, strlen(wanted));
+    out.size = 0;
+    assert_int_equal(render_job(&out, &job, &view), 0);
+    assert_int_equal(render_add_result(&out, (struct slice){0}), 0);
+    assert_memory_equal(out.data + out.size - strlen(none), none, strlen(none));
+    out.size_max = out.size; /* no room: what was there stays whole */
+    assert_true(render_add_result(&out, slice_of("[]")) < 0);
+    assert_memory_equal(out.data + out.size - strlen(none), none, strlen(none));
+    buf_deinit(&out);
+}
+
 static void test_no_room(void **state)
 {
     const struct job job = make_job();
@@ -302,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_queued),
         cmocka_unit_test(test_failed),
         cmocka_unit_test(test_retry_of_and_tenant_come_last),
+        cmocka_unit_test(test_result_comes_last),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_etag_changes_with_the_record),
         cmocka_unit_test(test_done),

@@ -465,6 +465,15 @@ int rig_get(struct rig *rig, struct queue *queue, const struct job_id *id, struc
     return got.status;
 }
 
+int rig_get_small(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out)
+{
+    struct got got = {.out = out};
+
+    queue_get_small(queue, id, on_job, &got);
+    rig_wait(rig, &got.is_done);
+    return got.status;
+}
+
 int rig_cancel(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out)
 {
     struct got got = {.out = out};

@@ -76,6 +76,7 @@ int rig_retry(struct rig *rig, struct queue *queue, const struct job *job, int64
 int rig_release(struct rig *rig, struct queue *queue, const struct job *job);
 /* The job as it is now; its slices live until the next call. */
 int rig_get(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out);
+int rig_get_small(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out);
 int rig_cancel(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out);
 enum job_state rig_state(struct rig *rig, struct queue *queue, const struct job_id *id);
 /* Number of findings of queue_inspect; prints them. */

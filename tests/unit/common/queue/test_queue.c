@@ -115,6 +115,42 @@ static void large_bodies_and_results_go_in_pieces(void **state)
     rig_close(rig, queue);
 }
 
+/* queue_get_small brings the payload as long as the whole record fits, and the job in any case. */
+static void small_records_come_whole(void **state)
+{
+    static char bytes[LIMIT_INLINE_BYTES];
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    size_t head = 0;
+
+    memset(bytes, '7', sizeof(bytes));
+    for (size_t size = 1; size < sizeof(bytes);
+         size = size == 1 ? LIMIT_SMALL_RECORD_BYTES - head : size + 1) {
+        struct job job = rig_job(queue, "m"), now;
+
+        job.payload = (struct slice){bytes, size};
+        assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+        assert_int_equal(rig_get_small(rig, queue, &job.id, &now), 0);
+        assert_int_equal(now.state, JOB_QUEUED);
+        assert_int_equal(now.payload_size, size);
+        if (size > 1 && head + size > LIMIT_SMALL_RECORD_BYTES) {
+            assert_null(now.payload.bytes);
+            break;
+        }
+        assert_true(slice_equal(now.payload, job.payload));
+        if (size == 1) {
+            char id[JOB_ID_TEXT_SIZE + 1];
+            job_id_text(&job.id, id);
+            head = (size_t)rig_ask_number(&rig->redis, "STRLEN {%u}:j:%s", job_id_shard(&job.id),
+                                          id + strlen("job_")) -
+                   1;
+        }
+    }
+    struct job gone = rig_job(queue, "m"), now;
+    assert_int_equal(rig_get_small(rig, queue, &gone.id, &now), ERR_NOT_FOUND);
+    rig_close(rig, queue);
+}
+
 static void retry_waits_and_counts(void **state)
 {
     struct rig *rig = *state;
@@ -541,6 +577,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(submit_claim_finish_get, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_claimed_is_what_is_stored, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_bodies_and_results_go_in_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(small_records_come_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(retry_waits_and_counts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(release_counts_nothing_and_goes_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(cancel_in_every_live_state, set_up, tear_down),
