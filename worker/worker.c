@@ -123,6 +123,8 @@ static void on_health(void *arg)
     log_event(LOG_INFO, "queue_ready", LOG_S("store", health.store_id),
               LOG_S("redis", health.redis_version));
     worker_read_pauses(worker);
+    recovery_tick(
+        &worker->recovery); /* of a child that died a moment ago: it came before Redis did */
     claim_wake(&worker->runner);
 }
 

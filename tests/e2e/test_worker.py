@@ -116,7 +116,7 @@ def test_drain_finishes_or_hands_back():
         short = api.submit(chat(user="sim:delay_ms=600,nonce=short"))
         long = api.submit(chat(user="sim:delay_ms=60000,nonce=long"))
         for job in (short, long):
-            eventually(lambda job=job: api.job(job["id"])["status"] == "running", 10, "job runs")
+            eventually(lambda job=job: api.job(job["id"])["status"] in ("running", "succeeded"), 10, "job runs")
         assert stack.worker.stop() == 0
         assert api.job(short["id"])["status"] == "succeeded"
         back = api.job(long["id"])
@@ -128,7 +128,9 @@ def test_drain_finishes_or_hands_back():
 def test_second_host_takes_its_share_and_hands_back():
     with Stack(upstream={"concurrency": 20}) as stack:
         api = stack.api()
+        api.json("POST", "/v1/queues/sim-model/pause", expect=200)
         jobs = [api.submit(chat(user="sim:delay_ms=150"))["id"] for _ in range(400)]
+        api.json("POST", "/v1/queues/sim-model/resume", expect=200)
         eventually(lambda: stack.sim.stats()["in_flight"] >= 20, 10, "the first host is full")
         second = stack.add_worker()
         eventually(lambda: stack.sim.stats()["in_flight"] >= 30, 10, "the second host takes jobs")
@@ -152,7 +154,7 @@ def test_killed_child_jobs_run_again_soon():
             os.kill(pid, signal.SIGKILL)
         started = time.monotonic()
         eventually(lambda: stack.sim.stats()["requests"] >= before + 50, 10, "they run again", 0.02)
-        assert time.monotonic() - started < 2.0 * SLOW
+        assert time.monotonic() - started < 1.0 * SLOW
         for job in jobs:
             assert api.finish(job)["status"] == "succeeded"
 
