@@ -85,10 +85,15 @@ def test_idempotent_held_call_attaches(stack, client):
 
 def test_a_client_that_leaves_cancels_its_call(stack, api):
     before = stack.sim.stats()["cancelled"]
-    client = openai.OpenAI(base_url=f"{stack.origin}/v1", api_key="any", max_retries=0, timeout=0.5)
-    with pytest.raises(openai.APITimeoutError):
-        client.chat.completions.create(model="sim-model", messages=[{"role": "user", "content": "bye"}],
-                                       user="sim:delay_ms=60000")
+
+    async def leave():
+        async with openai.AsyncOpenAI(base_url=f"{stack.origin}/v1", api_key="any", max_retries=0) as client:
+            call = asyncio.create_task(client.chat.completions.create(**chat("bye", user="sim:delay_ms=60000,nonce=leaves")))
+            while "leaves" not in await asyncio.to_thread(stack.sim.nonces):
+                await asyncio.sleep(0.01)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+    asyncio.run(asyncio.wait_for(leave(), 10 * SLOW))
     eventually(lambda: stack.sim.stats()["cancelled"] > before, 5, "upstream call is aborted")
     newest = api.json("GET", "/v1/jobs?limit=1", expect=200)["data"][0]
     assert newest["status"] == "cancelled" and newest["priority"] == "high"

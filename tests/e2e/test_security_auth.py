@@ -153,8 +153,8 @@ def test_s35_foreign_ids_look_unknown(stack):
 def test_s36_ids_are_not_guessed(stack):
     alice, bob = stack.api(stack.keys["alice"]), stack.api(stack.keys["bob"])
     ids = [alice.submit(delay_ms=600000)["id"][4:] for _ in range(300)]
-    bits = [sum(len({job[at] for job in ids}) > 8 for at in range(34))]
-    assert len(set(ids)) == 300 and bits[0] * 5 >= 122, bits  # places that vary as random base32 does
+    places = sum(len({job[at] for job in ids}) > 8 for at in range(11, 34))  # behind shard and time
+    assert len(set(ids)) == 300 and places == 23, places  # how many of the time's vary is a matter of speed
     for _ in range(20):
         guesses = ["job_" + "".join(random.choice(ALPHABET) for _ in range(34)) for _ in range(1000)]
         assert bob.json("POST", "/v1/jobs/query", {"ids": guesses}, expect=200)["data"] == []

@@ -20,7 +20,7 @@ import random
 import threading
 import time
 
-from tests.harness.stack import Api, chat
+from tests.harness.stack import Api, chat, eventually
 
 FINAL = {"succeeded", "failed", "cancelled", "expired"}
 
@@ -200,6 +200,8 @@ class Ledger:
     def verdict(self, executions, may_fail=False):
         """executions: nonce -> number of upstream calls. Returns counts and a list of what is wrong."""
         api = Api(self.origin, self.key)
+        # Each broker child finds its own way back; this connection stays with the one that took it.
+        eventually(lambda: api.request("GET", "/readyz")[0] == 200, 30, "the child that is asked is ready")
         counts = dict.fromkeys(("lost", "stuck", "double", "phantom", "backwards", "unexpected", "wrong", "extra"), 0)
         wrong = []
 

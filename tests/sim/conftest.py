@@ -1,4 +1,5 @@
 import pathlib
+import resource
 import sys
 
 import pytest
@@ -6,6 +7,9 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from sim_process import Sim  # noqa: E402
+
+_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(_hard, 65536), _hard))  # thousands of clients live in this process
 
 
 @pytest.fixture

@@ -82,8 +82,8 @@ def seconds_of(action):
 
 
 def test_delay(shared):
-    assert 0.2 <= seconds_of(lambda: shared.chat(sim={"delay_ms": 200})) < 5
-    assert 0.2 <= seconds_of(lambda: shared.chat(sim={"delay_ms": 200, "status": 500})) < 5
+    assert 0.198 <= seconds_of(lambda: shared.chat(sim={"delay_ms": 200})) < 5  # its clock counts whole ms
+    assert 0.198 <= seconds_of(lambda: shared.chat(sim={"delay_ms": 200, "status": 500})) < 5
 
 
 def test_jitter_is_uniform_on_top(shared):
@@ -97,7 +97,7 @@ def test_drip(shared):
     for more in ({}, {"chunked": 1}):
         started = time.monotonic()
         assert len(shared.chat(sim={"drip": size // 3, **more}).body) == size
-        assert time.monotonic() - started >= 0.3
+        assert time.monotonic() - started >= 0.298
 
 
 def test_drip_starts_at_once(shared):

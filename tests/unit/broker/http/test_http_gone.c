@@ -126,7 +126,7 @@ static void test_slow_header(void **state)
     int fd = web_connect(&web); /* part of a request line */
     web_send(fd, "GET /");
     web_wait_connections(&web, 1);
-    web_advance(&web, HTTP_HEADER_MS - 100);
+    web_advance(&web, HTTP_HEADER_MS - 2000);
     assert_int_equal(http_server_connections(web.server), 1);
     web_advance(&web, HTTP_HEADER_MS + 100);
     web_receive(&web, fd, true, &answer);

@@ -331,7 +331,7 @@ static void workers_are_told(void **state)
     int64_t asked = clock_mono_ms();
     assert_int_equal(rig_cancel(rig, broker, &job.id, NULL), 0);
     rig_wait(rig, &events.cancels);
-    assert_true(clock_mono_ms() - asked < 100);
+    assert_true(clock_mono_ms() - asked < 3000); /* unheard, it would be noticed after 5 s */
     assert_string_equal(events.cancelled.core, job.id.core);
     assert_int_equal(events.claim, running.claim);
     queue_pause_upstream(broker, slice_of("gpu0"), true, on_status, &is_done);

@@ -138,7 +138,7 @@ static void test_abort_ends_the_call_within_the_turn(void **state)
         (void)uv_run(&fixture->loop, UV_RUN_ONCE);
         assert_int_equal(result.ends, 1);
         assert_int_equal(result.answer.end, UPSTREAM_ABORTED);
-        assert_true(clock_mono_ms() - start_ms < 100);
+        assert_true(clock_mono_ms() - start_ms < 2000);
         /* The server is told: the connection goes. */
         int closed = (int)i + 1;
         while (atomic_load(&fixture->server.counts->closed_by_peer) < closed)
