@@ -314,10 +314,10 @@ int job_meta_decode(const char *bytes, size_t size, struct job *job, struct erro
         return error_set(why, status, "meta is not msgpack of ours");
     if (root.type != MSGPACK_OBJECT_MAP || root.via.map.size > META_KEYS_MAX)
         status = ERR_CORRUPT;
-    if (is_default_tenant(job))
-        job->tenant_name = slice_of(JOB_DEFAULT_TENANT);
     for (uint32_t i = 0; status == 0 && i < root.via.map.size; i++)
         status = read_pair(&root.via.map.ptr[i], job);
+    if (is_default_tenant(job) && job->tenant_name.size == 0)
+        job->tenant_name = slice_of(JOB_DEFAULT_TENANT);
     msgpack_zone_destroy(&zone);
     return status < 0 ? error_set(why, status, "meta has a field of the wrong form") : 0;
 }

@@ -280,6 +280,11 @@ static void test_the_default_tenant_costs_no_name(void **state)
     assert_slice(again.tenant_name, slice_of(JOB_DEFAULT_TENANT));
     assert_int_equal(job_decode(&job.id, named.data, named.size, &again, &why), 0);
     assert_slice(again.tenant_name, slice_of("Default"));
+    /* A name that is written and is none: {1: 0, 2: 0}. */
+    again.tenant_name = slice_of("");
+    memcpy(again.tenant, JOB_DEFAULT_TENANT_HASH, JOB_TENANT_SIZE);
+    assert_int_equal(job_meta_decode("\x82\x01\x00\x02\x00", 5, &again, &why), 0);
+    assert_slice(again.tenant_name, slice_of(JOB_DEFAULT_TENANT));
     buf_deinit(&named);
     buf_deinit(&unnamed);
 }
