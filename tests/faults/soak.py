@@ -24,6 +24,7 @@ from tests.harness.stack import ROOT, Stack, eventually  # noqa: E402
 
 CALIBRATE_S = 15
 LONG_RUN_MINUTES = 30  # shorter ones show no slopes, and leave docs/soak.md as it is
+STANDSTILL_MAX_S = 60  # a machine that was halted for longer than this: clients gave up, results have expired
 UPSTREAM = {"concurrency": 2000, "first_byte_timeout_ms": 1500, "idle_timeout_ms": 1500, "health": ""}
 
 
@@ -127,6 +128,10 @@ def run(args):
         try:
             for minute in range(1, args.minutes + 1):
                 minutes.append(one_minute(scene, plan, load, sampler, minute, chooser, args.minute_s))
+                if sampler.standstill_s() > STANDSTILL_MAX_S:
+                    interrupted = True
+                    say(f"void: the machine stood still for {sampler.standstill_s():.0f} s")
+                    break
         except (Interrupted, KeyboardInterrupt):
             interrupted = True
             say("interrupted: judging what there is")
@@ -155,7 +160,8 @@ def judge(found, args):
     is_judged = len(found["minutes"]) >= LONG_RUN_MINUTES or args.sabotage == "leak"
     growing = [row[0] for row in table if is_judged and row[-1] and row[-2] == "GROWS"]
     counts = {kind: load.counts[kind] for kind in KINDS}
-    is_good = not any(counts.values()) and not growing and not found["died"] and found["doctor"].returncode == 0
+    still_s = sampler.standstill_s()
+    is_good = still_s <= STANDSTILL_MAX_S and not any(counts.values()) and not growing and not found["died"] and found["doctor"].returncode == 0
     cpu, busy = report.cpu_lines(sampler)
     done = load.counts
     held_before, held_after = found["held"]
@@ -164,6 +170,7 @@ def judge(found, args):
         f"**{'Passed' if is_good else 'FAILED'}**: " + ", ".join(f"{kind} {count}" for kind, count in counts.items()) +
         f"; kept processes that died {len(found['died'])}; slopes that grow: {', '.join(growing) or 'none'}; `penstock doctor` "
         f"exits {found['doctor'].returncode}.", "",
+        *([f"Void: the machine stood still for {still_s:.0f} s.", ""] if still_s > STANDSTILL_MAX_S else []),
         f"* accepted {done['accepted']:,}, of which {done['forgotten']:,} were read twice and judged; refused {done['rejected']:,}; "
         f"answer lost on the way {done['unknown']:,}, of which {done['late_known']:,} turned out to exist",
         f"* oldest unfinished job ever seen: {load.slowest_s:.1f} s; upstream calls beyond one a job, made again after a fault: "
@@ -192,7 +199,7 @@ def write(found, args, table, slope_lines, lines):
     text = report.page(facts_of(found, args), slope_lines, found["minutes"], lines)
     drawings = report.plots(sampler, found["minutes"])
     places = [args.results / "soak"]
-    if len(found["minutes"]) >= LONG_RUN_MINUTES and not args.sabotage:
+    if len(found["minutes"]) >= LONG_RUN_MINUTES and not args.sabotage and sampler.standstill_s() <= STANDSTILL_MAX_S:
         places.append(args.docs)
     for place in places:
         (place / "plots").mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,11 @@ def busy_seconds():
     return (sum(fields) - fields[3] - fields[4]) / TICK, sum(fields) / TICK
 
 
+def standstill_s(times, each_s):
+    """The longest time that nothing was sampled at all, beyond what lies between two samples."""
+    return max((later - earlier for earlier, later in zip(times, times[1:])), default=0.0) - each_s
+
+
 class Sampler:
     """Every `each_s`: each process by role, and what Redis holds apart from the list of ids it keeps for days."""
 
@@ -55,6 +60,9 @@ class Sampler:
         self._stop.set()
         for thread in self._threads:
             thread.join(40)
+
+    def standstill_s(self):
+        return standstill_s([row[0] for row in self.machine], self._each_s)
 
     def roles(self):
         """(role, pid) of every process of now."""

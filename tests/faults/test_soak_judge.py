@@ -3,7 +3,7 @@
 import random
 
 from tests.faults.soak_load import BASE32, created_s, record_key
-from tests.faults.soak_report import slope, verdict_of
+from tests.faults.soak_report import slope, standstill_s, verdict_of
 
 HOURS = [second / 3600 for second in range(300, 3600, 10)]
 
@@ -40,6 +40,11 @@ def test_lives_share_a_slope_and_keep_their_levels():
 
 def test_few_samples_say_nothing():
     assert verdict_of([noisy(lambda x: 5)[:5]], 1.0) == "too few samples"
+
+
+def test_a_halted_machine_is_seen():
+    assert standstill_s([], 10) <= 0 and standstill_s([0, 10, 20.5, 30.5], 10) < 1
+    assert standstill_s([0, 10, 1130, 1140], 10) == 1110
 
 
 def test_ids_tell_shard_and_time():
