@@ -159,6 +159,15 @@ def test_killed_child_jobs_run_again_soon():
             assert api.finish(job)["status"] == "succeeded"
 
 
+def test_stop_right_after_a_child_was_started():
+    """A child that does not listen to signals yet is ended by the one that asks it to stop: that is no failure."""
+    with Stack(children=1) as stack:
+        first = stack.worker.children()
+        os.kill(first[0], signal.SIGKILL)
+        eventually(lambda: set(stack.worker.children()) - set(first), 10, "there is a new child", 0)
+        assert stack.worker.stop() == 0
+
+
 def test_reload_keeps_the_old_configuration_when_the_new_one_is_broken():
     with Stack() as stack:
         api = stack.api()

@@ -26,6 +26,7 @@ struct parent {
     const struct parent_options *options;
     struct supervisor policy;
     struct child_process children[SUPERVISOR_CHILDREN_MAX];
+    bool has_said_ready[SUPERVISOR_CHILDREN_MAX]; /* each child since it was started */
     struct orphans orphans;
     int signals_fd;
     int ready_fd;
@@ -62,6 +63,7 @@ static void start_child(struct parent *parent, unsigned index)
 {
     struct error_text why = {""};
 
+    parent->has_said_ready[index] = false;
     if (spawn(parent, index, &why) < 0) {
         log_event(LOG_ERROR, "child_not_started", LOG_I("child", index), LOG_S("reason", why.text));
         (void)supervisor_step(&parent->policy, index, CHILD_NOT_SPAWNED, clock_mono_ms());
@@ -128,6 +130,7 @@ static void on_ready(struct parent *parent, unsigned index)
 {
     if (process_take_ready(&parent->children[index].process) != 1)
         return; /* closed without a word: it is about to end */
+    parent->has_said_ready[index] = true;
     supervisor_note_sign(&parent->policy, index, clock_mono_ms());
     step(parent, index, CHILD_READY);
     say_ready(parent);
@@ -168,7 +171,10 @@ static void on_end(struct parent *parent, unsigned index)
     else if (tickets >= 0)
         (void)close(tickets);
 
-    bool is_clean = !end.is_signal && end.code == PROCESS_EXIT_DONE;
+    /* One that was started a moment ago may not have listened to signals yet. */
+    bool is_stopped_early = parent->is_stopping && end.is_signal && end.code == SIGTERM &&
+                            !parent->has_said_ready[index];
+    bool is_clean = is_stopped_early || (!end.is_signal && end.code == PROCESS_EXIT_DONE);
     log_event(is_clean ? LOG_INFO : LOG_WARN, "child_ended", LOG_I("child", index),
               LOG_I("pid", pid), LOG_S("how", end.is_signal ? "signal" : "exit"),
               LOG_I("code", end.code));
