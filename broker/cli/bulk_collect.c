@@ -124,10 +124,13 @@ static int ask(struct bulk *bulk, struct question *question)
     return status;
 }
 
-/* Fills the question with pending rows from *at on, and moves *at behind them. */
+/* Fills the question with pending rows from *at on, and moves *at behind them. What lay at *at may
+ * be written and gone: a sweep was there before. */
 static void gather(const struct bulk *bulk, int64_t *at, struct question *question)
 {
     question->asked_count = 0;
+    if (*at < bulk->first)
+        *at = bulk->first;
     for (; *at < bulk->next && question->asked_count < QUERY_IDS; ++*at) {
         struct bulk_item *item = bulk_item_at(bulk, *at);
         if (item->phase == BULK_PENDING)

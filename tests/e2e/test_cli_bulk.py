@@ -51,6 +51,24 @@ def test_the_examples(stack, tmp_path, name, count):
     assert summary["succeeded"] == count and summary["failed"] == 0 and summary["jobs_per_second"] > 0
 
 
+def test_rows_written_ahead_of_the_oldest(stack, tmp_path):
+    """The second thousand ends first and is written; then the first thousand ends between two looks."""
+    stack.cli("queues", "pause", "sim-first")
+    rows = [json.loads(line(number)) for number in range(2000)]
+    for row in rows[:1000]:
+        row["body"]["model"] = "sim-first"
+    source, out = write_lines(tmp_path / "in.jsonl", map(json.dumps, rows)), tmp_path / "out.jsonl"
+    bulk = start(stack, source, "-o", out)
+    eventually(lambda: out.exists() and out.read_bytes().count(b"\n") > 900, 20, "the second thousand is being written")
+    os.kill(bulk.pid, signal.SIGSTOP)
+    stack.cli("queues", "resume", "sim-first")
+    eventually(lambda: sum(int(stack.redis.cli("HGET", f"{{{shard}}}:c:sim-first", "succeeded") or 0) for shard in range(4)) == 1000,
+               20, "the first thousand has ended")
+    os.kill(bulk.pid, signal.SIGCONT)
+    assert bulk.wait(30 * SLOW) == 0, bulk.stderr.read()
+    assert sorted(row["line"] for row in rows_of(out)) == list(range(1, 2001))
+
+
 def test_failures_are_counted_and_spoil_nothing(stack, tmp_path):
     text = [line(i, "sim:status=400" if i == 3 else "x") for i in range(20)]
     text[5] = "{broken"
