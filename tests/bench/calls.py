@@ -1,13 +1,12 @@
 """Benchmarks of many calls at once: the fan-out of one worker, and the script that Penstock replaces."""
 
 import json
-import os
 import subprocess
 import time
 
 from tests.bench import peers
 from tests.bench.figures import Figure, Row, Table
-from tests.bench.measure import Totals, big_stack, cpu_seconds, forget_peak, kilobyte_job, memory_mib, stack_pids, tool
+from tests.bench.measure import Totals, big_stack, cpu_seconds, forget_peak, kilobyte_job, memory_mib, stack_pids, tool, wait_and_peak
 from tests.bench.queues import bulk
 from tests.harness.stack import BIN, chat, clean_environment, embedding, http_call
 
@@ -69,11 +68,10 @@ def bulk_run(stack, path, bodies):
     process = subprocess.Popen([str(BIN / "penstock"), "bulk", str(lines), "-o", str(out), "--quiet"], cwd=stack.folder,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env={**clean_environment(), "PENSTOCK_URL": stack.origin})
-    _, status, usage = os.wait4(process.pid, 0)
+    _, usage, own_peak = wait_and_peak(process)
     wall = time.monotonic() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
     cpu = sum(map(cpu_seconds, owners)) - before + usage.ru_utime + usage.ru_stime
-    peak = sum(memory_mib(pid, "VmHWM") for pid in pids) + usage.ru_maxrss / 1024
+    peak = sum(memory_mib(pid, "VmHWM") for pid in pids) + own_peak
     rows = sum('"error":null' in line.replace(" ", "") or '"status":"succeeded"' in line.replace(" ", "")
                for line in out.read_text().splitlines()) if out.exists() else 0
     errors = 0 if process.returncode == 0 else max(1, len(bodies) - rows)

@@ -1,4 +1,5 @@
 // fanout.mjs CLIENT ORIGIN COUNT chat|embeddings: COUNT calls at once; prints {"wall_s", "cpu_s", "rss_mib", "errors"}.
+import { readFileSync } from "node:fs";
 import OpenAI from "openai";
 import { Agent, request, setGlobalDispatcher } from "undici";
 
@@ -36,7 +37,8 @@ const usage = process.resourceUsage();
 console.log(JSON.stringify({
   wall_s: Number(process.hrtime.bigint() - begin) / 1e9,
   cpu_s: (usage.userCPUTime + usage.systemCPUTime) / 1e6,
-  rss_mib: usage.maxRSS / 1024,
+  // usage.maxRSS would be that of the process which started us: Linux hands it on.
+  rss_mib: Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "ascii"))[1]) / 1024,
   errors,
 }));
 process.exit(0);
