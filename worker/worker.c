@@ -123,8 +123,8 @@ static void on_health(void *arg)
     log_event(LOG_INFO, "queue_ready", LOG_S("store", health.store_id),
               LOG_S("redis", health.redis_version));
     worker_read_pauses(worker);
-    recovery_tick(
-        &worker->recovery); /* of a child that died a moment ago: it came before Redis did */
+    /* Of a child that died a moment ago: its tickets came before Redis did. */
+    recovery_tick(&worker->recovery);
     claim_wake(&worker->runner);
 }
 

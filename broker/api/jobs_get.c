@@ -1,6 +1,4 @@
 /* GET /v1/jobs/{id}, with ?wait= and ETag. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "broker/api/cache.h"

@@ -85,13 +85,15 @@ static bool is_result_fit(const struct query *query, const struct job *job)
 
 static int put_row(struct query *query, const struct job *job, struct buf *text)
 {
+    struct slice result = {0};
     int status = put_job(query->context, job, text);
-    bool is_fit = status == 0 && query->wants_results && is_result_fit(query, job);
 
     if (status < 0 || !query->wants_results)
         return status;
-    query->results_size += is_fit ? job->payload.size : 0;
-    return render_add_result(text, is_fit ? job->payload : (struct slice){0});
+    if (is_result_fit(query, job))
+        result = job->payload;
+    query->results_size += result.size;
+    return render_add_result(text, result);
 }
 
 static void on_queried(int status, const struct job *job, void *arg)

@@ -68,7 +68,7 @@ def bulk_run(stack, path, bodies):
     process = subprocess.Popen([str(BIN / "penstock"), "bulk", str(lines), "-o", str(out), "--quiet"], cwd=stack.folder,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env={**clean_environment(), "PENSTOCK_URL": stack.origin})
-    _, usage, own_peak = wait_and_peak(process)
+    usage, own_peak = wait_and_peak(process)
     wall = time.monotonic() - begin
     cpu = sum(map(cpu_seconds, owners)) - before + usage.ru_utime + usage.ru_stime
     peak = sum(memory_mib(pid, "VmHWM") for pid in pids) + own_peak

@@ -57,7 +57,7 @@ def memory_mib(pid, name):
 
 
 def wait_and_peak(process):
-    """Waits for a process of subprocess: its exit code, usage and peak memory in MiB, looked at every 10 ms. ru_maxrss would
+    """Waits for a process of subprocess: its usage and peak memory in MiB, looked at every 10 ms. ru_maxrss would
     be at least ours: Linux hands it on to what we start."""
     peak, pid = 0.0, 0
     while pid == 0:
@@ -66,7 +66,7 @@ def wait_and_peak(process):
         if pid == 0:
             time.sleep(0.01)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage, peak
+    return usage, peak
 
 
 def forget_peak(pid):

@@ -158,7 +158,7 @@ def curl_parallel(origin, count, kind, folder):
                                 str(config)], stdout=open(folder / "curl.out", "w"), stderr=subprocess.DEVNULL)
     begin, limit = time.monotonic(), threading.Timer(300, process.kill)
     limit.start()
-    _, usage, peak = wait_and_peak(process)
+    usage, peak = wait_and_peak(process)
     wall = time.monotonic() - begin
     limit.cancel()
     good = (folder / "curl.out").read_text().split().count("200")
