@@ -16,9 +16,11 @@ enum {
     AT_SEQUENCE = 8,
     AT_TOKEN = 12,
     AT_STARTED = 28,
-    AT_DUE = 34,
+    AT_DUE = 34, /* of what has ended: when it did */
     AT_VERDICT = 40,
-    AT_FINISHED = 44,
+    AT_PRIORITY = 41,
+    AT_TENANT = 42,
+    AT_MAX_ATTEMPTS = 48,
     AT_CREATED = 50,
     AT_EXPIRES = 56,
     AT_PIECES = 62,
@@ -30,9 +32,6 @@ enum {
     AT_META_CRC = 80,
     AT_PAYLOAD_CRC = 84,
     AT_TICKET_CRC = 88,
-    AT_TENANT = 92,
-    AT_PRIORITY = 98,
-    AT_MAX_ATTEMPTS = 99,
 };
 
 static void put(char *at, uint64_t value, unsigned size)
@@ -74,8 +73,8 @@ static void put_header(const struct job *job, bool has_home, size_t meta_size, c
     put(h + AT_SEQUENCE, job->sequence, 4);
     memcpy(h + AT_TOKEN, job->token, JOB_TOKEN_SIZE);
     put(h + AT_STARTED, (uint64_t)job->started_at_ms, 6);
-    put(h + AT_DUE, (uint64_t)job->due_at_ms, 6);
-    put(h + AT_FINISHED, (uint64_t)job->finished_at_ms, 6);
+    put(h + AT_DUE,
+        (uint64_t)(job_state_is_final(job->state) ? job->finished_at_ms : job->due_at_ms), 6);
     put(h + AT_CREATED, (uint64_t)job->created_at_ms, 6);
     put(h + AT_EXPIRES, (uint64_t)job->expires_at_ms, 6);
     put(h + AT_PIECES, job->pieces, 2);
@@ -162,8 +161,8 @@ static int get_header(const char *h, struct job *job, struct error_text *why)
     job->sequence = (uint32_t)get(h + AT_SEQUENCE, 4);
     memcpy(job->token, h + AT_TOKEN, JOB_TOKEN_SIZE);
     job->started_at_ms = (int64_t)get(h + AT_STARTED, 6);
-    job->due_at_ms = (int64_t)get(h + AT_DUE, 6);
-    job->finished_at_ms = (int64_t)get(h + AT_FINISHED, 6);
+    *(job_state_is_final(state) ? &job->finished_at_ms : &job->due_at_ms) =
+        (int64_t)get(h + AT_DUE, 6);
     job->created_at_ms = (int64_t)get(h + AT_CREATED, 6);
     job->expires_at_ms = (int64_t)get(h + AT_EXPIRES, 6);
     job->pieces = (unsigned)get(h + AT_PIECES, 2);

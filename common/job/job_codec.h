@@ -1,17 +1,19 @@
 /* The stored form of a job: fixed header, route, meta (msgpack), payload. The only door to msgpack.
  *
- * Header, little-endian, 104 bytes. Bytes 2..43 change in place, inside Redis functions; the rest
- * is written once per record. Lua knows these offsets (functions/_prelude.lua); test_job_codec
- * compares both.
+ * Header, little-endian, 92 bytes. Bytes 2..40 change in place, inside Redis functions; the rest is
+ * written once per record. Lua knows these offsets (functions/_prelude.lua); what every verb does
+ * to records is held to this by tests/model and the tests of the queue.
  *
  *   0 'P'          1 schema        2 state letter  3 flags       4 claim u16     6 attempt u8
- *   7 crashes u8   8 sequence u32  12 token 16     28 started u48  34 due u48
- *  40 verdict u8 (enum job_verdict) (41 reserved 3)      44 finished u48 50 created u48  56 expires
- * u48 62 pieces u16   64 payload size u32  68 meta size u16  70 route size u16 72 result ttl s u32
- * 76 timeout ms u32  80 meta CRC32C (of route and meta)  84 payload CRC32C 88 ticket CRC32C  92
- * tenant 6  98 priority '0'..'2'  99 max attempts u8  (100 reserved 4) then, when flag bit 4 (0x10,
- * JOB_RECORD_HOME) is set: 8 bytes home broker id
+ *   7 crashes u8   8 sequence u32  12 token 16     28 started u48
+ *  34 due u48, of a job that has ended when it did               40 verdict u8 (enum job_verdict)
+ *  41 priority '0'..'2'            42 tenant 6     48 max attempts u8              (49 reserved 1)
+ *  50 created u48  56 expires u48  62 pieces u16   64 payload size u32
+ *  68 meta size u16                70 route size u16             72 result ttl s u32
+ *  76 timeout ms u32               80 meta CRC32C (of route and meta)
+ *  84 payload CRC32C               88 ticket CRC32C
  *
+ * Then, when flag bit 4 (0x10, JOB_RECORD_HOME) is set: 8 bytes home broker id;
  * then `route size` bytes, `meta size` bytes, and the payload unless JOB_FLAG_PIECES is set.
  *
  * Meta is a msgpack map with small integer keys, each only when it has a value; unknown keys are
@@ -46,7 +48,7 @@ enum job_verdict {
 enum {
     JOB_SCHEMA = PENSTOCK_SCHEMA,
     JOB_TICKET_SCHEMA = '1',
-    JOB_HEADER_SIZE = 104,
+    JOB_HEADER_SIZE = 92,
     JOB_RECORD_HOME = 0x10,
     JOB_TICKET_SIZE = 48,
     JOB_MEMBER_SIZE = JOB_TICKET_SIZE + JOB_TOKEN_SIZE,

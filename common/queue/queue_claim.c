@@ -109,10 +109,10 @@ static void fail_corrupt(struct claim *claim, const struct queue_load *load, con
     job.claim = (unsigned char)head[4] | (unsigned)(unsigned char)head[5] << 8;
     job.attempt = (unsigned char)head[6];
     job.crashes = (unsigned char)head[7];
-    job.max_attempts = (unsigned char)head[99];
-    job.priority = head[98] == '0' ? JOB_HIGH : head[98] == '2' ? JOB_LOW : JOB_NORMAL;
+    job.priority = head[41] == '0' ? JOB_HIGH : head[41] == '2' ? JOB_LOW : JOB_NORMAL;
     memcpy(job.token, claim->token, JOB_TOKEN_SIZE);
-    memcpy(job.tenant, head + 92, JOB_TENANT_SIZE);
+    memcpy(job.tenant, head + 42, JOB_TENANT_SIZE);
+    job.max_attempts = (unsigned char)head[48];
     job.created_at_ms = job_id_at_ms(&load->id);
     job.started_at_ms = job.finished_at_ms = queue_now_ms(claim->op.queue);
     job.result_ttl_s = LIMIT_RECORD_AFTER_RESULT_S;

@@ -15,7 +15,7 @@
 
 enum {
     QUEUE_SHARDS_MAX = 1024,
-    QUEUE_LAYOUT = 1, /* of the keys; records have a schema of their own */
+    QUEUE_LAYOUT = 2, /* of the keys; records have a schema of their own */
     QUEUE_SELF_SIZE = 8,
     QUEUE_HELD_BYTES_MAX = 64 << 20,    /* one record, and submits that are gathered */
     QUEUE_COMMIT_BYTES_MAX = 512 << 20, /* commits that are not answered; claims stop long before */

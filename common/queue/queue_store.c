@@ -336,9 +336,12 @@ static void on_shards(int status, const struct redisReply *reply, void *arg)
         return;
     }
     if (reply->element[2]->type == REDIS_REPLY_STRING &&
-        (text_parse_i64(reply->element[2]->str, reply->element[2]->len, 1, 1000, &layout) < 0 ||
-         layout > QUEUE_LAYOUT)) {
-        strange(queue, "layout_too_new", "a newer version keeps the store's keys in another way");
+        text_parse_i64(reply->element[2]->str, reply->element[2]->len, 1, 1000, &layout) < 0)
+        layout = QUEUE_LAYOUT + 1;
+    if (layout != QUEUE_LAYOUT) {
+        strange(queue, layout > QUEUE_LAYOUT ? "layout_too_new" : "layout_too_old",
+                layout > QUEUE_LAYOUT ? "a newer version keeps the store's keys in another way"
+                                      : "an older version keeps the store's keys in another way");
         return;
     }
     if (reply->element[1]->type == REDIS_REPLY_STRING &&

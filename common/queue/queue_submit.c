@@ -18,7 +18,9 @@ enum {
     LANE_SIZE = 1 + JOB_TENANT_SIZE,
     MINUTE_MS = 60 * 1000,
     HOUR_MS = 3600 * 1000,
-    WAIT_MS = 500, /* for a replica's acknowledgement */
+    GROUP_KEYED = 1,
+    GROUP_USUAL_DEADLINE = 2, /* found by the index, a day later */
+    WAIT_MS = 500,            /* for a replica's acknowledgement */
 };
 
 struct submit {
@@ -40,6 +42,7 @@ struct submit {
     unsigned weight;
     int64_t due_at_ms; /* 0: at once */
     int64_t expires_at_ms;
+    bool has_usual_deadline;
     int64_t keep_s; /* the index must name it until then */
     int64_t hour;
     size_t live_bytes;
@@ -100,6 +103,7 @@ static void note_facts(struct submit *submit, const struct job *job,
     submit->weight = from->weight > 0 ? from->weight : 1;
     submit->due_at_ms = job->state == JOB_SCHEDULED ? job->due_at_ms : 0;
     submit->expires_at_ms = expires;
+    submit->has_usual_deadline = expires == job_id_at_ms(&job->id) + LIMIT_EXPIRES_DEFAULT_MS;
     submit->keep_s = last / 1000 + job->result_ttl_s + LIMIT_RECORD_AFTER_RESULT_S + 1;
     submit->hour = job_id_at_ms(&job->id) / HOUR_MS;
     submit->live_bytes = live_bytes;
@@ -374,6 +378,7 @@ static bool is_alike(const struct queue *queue, const struct submit *a, const st
     return !has_limits && !a->has_key && !b->has_key && a->due_at_ms == 0 && b->due_at_ms == 0 &&
            a->pieces == 0 && b->pieces == 0 && a->weight == b->weight && a->hour == b->hour &&
            a->expires_at_ms / MINUTE_MS == b->expires_at_ms / MINUTE_MS &&
+           a->has_usual_deadline == b->has_usual_deadline &&
            job_id_shard(&a->id) == job_id_shard(&b->id) &&
            memcmp(a->ticket + 35, b->ticket + 35, LANE_SIZE) == 0 &&
            slice_equal(a->route, b->route);
@@ -396,7 +401,10 @@ static void send_group(struct redis_link *link, const struct submit *first, unsi
         keep_s = submit->keep_s > keep_s ? submit->keep_s : keep_s;
     }
     at = put(at, shard_index, 1);
-    at = put(at, first->has_key, 1);
+    at = put(at,
+             (first->has_key ? GROUP_KEYED : 0) |
+                 (first->has_usual_deadline ? GROUP_USUAL_DEADLINE : 0),
+             1);
     at = put(at, count, 2);
     at = put(at, first->pieces, 2);
     at = put(at, first->weight, 2);

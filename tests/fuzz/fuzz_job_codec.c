@@ -18,8 +18,8 @@ enum {
     META_CRC_AT = 80,
     PAYLOAD_CRC_AT = 84,
     TICKET_CRC_AT = 88,
-    TENANT_AT = 92,
-    PRIORITY_AT = 98,
+    PRIORITY_AT = 41,
+    TENANT_AT = 42,
 };
 
 static const struct job_id id = {"0001f2z0h8v6k3mqa9c7d5e1r4t2w0xnpb"};

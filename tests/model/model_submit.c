@@ -7,7 +7,13 @@
 #include "common/base/digest.h"
 #include "common/job/limits.h"
 
-enum { GROUP_SIZE = 43, HOUR_MS = 3600 * 1000, MINUTE_MS = 60 * 1000 };
+enum {
+    GROUP_SIZE = 43,
+    KEYED = 1,
+    USUAL_DEADLINE = 2,
+    HOUR_MS = 3600 * 1000,
+    MINUTE_MS = 60 * 1000
+};
 
 const char *const model_routes[MODEL_ROUTES] = {"m", "m:0aaaaaa", "large model"};
 const char *const model_tenants[MODEL_TENANTS] = {"acme", "umbrella"};
@@ -66,6 +72,8 @@ static void draw_times(const struct history *history, struct random *random, str
     if (random_chance(random, 40))
         job->expires_ms =
             history->now_ms + 1 + random_below(random, reach_ms[random_below(random, 4)]);
+    else if (random_chance(random, 50))
+        job->expires_ms = history->now_ms + LIMIT_EXPIRES_DEFAULT_MS;
 }
 
 static void draw(struct history *history, struct random *random, struct submission *out)
@@ -99,6 +107,11 @@ static void draw(struct history *history, struct random *random, struct submissi
     history->ids[index] = job_id_make(job->shard, history->now_ms, bytes);
 }
 
+static bool has_usual_deadline(const struct model_job *job)
+{
+    return job->expires_ms == job->created_ms + LIMIT_EXPIRES_DEFAULT_MS;
+}
+
 /* Makes a job like the one before, so that both share a group. */
 static void join(struct history *history, struct submission *one, const struct submission *before)
 {
@@ -112,7 +125,7 @@ static void join(struct history *history, struct submission *one, const struct s
     job->priority = from->priority;
     job->body_pieces = 0;
     job->expires_ms = from->expires_ms;
-    if (job->expires_ms > 0 && (job->expires_ms + 1) % MINUTE_MS > 1)
+    if (job->expires_ms > 0 && !has_usual_deadline(job) && (job->expires_ms + 1) % MINUTE_MS > 1)
         job->expires_ms++;
     one->key = -1;
     one->due_ms = 0;
@@ -205,14 +218,14 @@ static void send_group(struct history *history, const struct batch *batch, unsig
         bytes += history->model.jobs[batch->of[i].index].live_bytes;
     job_ticket_make(&(struct job){.priority = JOB_HIGH}, ticket);
     put(&group, job->shard + 1, 1);
-    put(&group, first->key >= 0, 1);
+    put(&group, (first->key >= 0 ? KEYED : 0) | (has_usual_deadline(job) ? USUAL_DEADLINE : 0), 1);
     put(&group, end - from, 2);
     put(&group, job->body_pieces, 2);
     put(&group, 1 + job->tenant, 2); /* weight */
     put(&group, (uint64_t)first->due_ms, 6);
     put(&group, (uint64_t)job->expires_ms, 6);
     put(&group, bytes, 8);
-    put(&group, (uint64_t)(history->now_ms / 1000 + 90 * 24 * 3600), 4);
+    put(&group, UINT32_MAX, 4);
     put(&group, (uint64_t)(history->now_ms / HOUR_MS), 4);
     struct job lane = history_job(history, first->index, text);
     job_ticket_make(&lane, ticket);

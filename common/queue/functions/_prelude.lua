@@ -13,8 +13,8 @@ local call, pack, unpack_bytes, band, bor, sub, byte, char, floor, min, max
 
 local verbs, verb_flags = {}, {}
 
-local HEADER = 104 -- bytes of the fixed header
-local READ, HEADER_LAST = '111', '103' -- last bytes, from 0: of header and home, of the header alone
+local HEADER = 92 -- bytes of the fixed header
+local READ, HEADER_LAST = '99', '91' -- last bytes, from 0: of header and home, of the header alone
 local PIECES, FOLLOWED, SUSPECT, FORGOTTEN, HOME = 1, 2, 4, 8, 16
 local POISON, CANCELLED, EXPIRED = 1, 2, 3 -- verdicts
 -- Where the priority bands of a ring begin and end.
@@ -51,7 +51,7 @@ end
 
 -- A packed id begins with 10 bits of shard and 42 of time in ms; its first six bytes are the shard and the slot of
 -- 16 ms the time lies in. The lists of ids are in order of slots.
-local SLOT_MS = 16
+local SLOT_MS, HOUR_MS = 16, 3600000
 
 local function slot_of(packed)
   return unpack_bytes('>I6', packed) % 2 ^ 38
@@ -61,14 +61,44 @@ local function slot_bytes(shard, slot)
   return pack('>I6', shard * 2 ^ 38 + min(slot, 2 ^ 38 - 1))
 end
 
+-- The minute in which the last of the usual deadlines of a slot lies; when to look at an index list whose next id is of
+-- this time: a minute before, as all deadlines.
+local function last_minute(at_ms)
+  return floor((at_ms + SLOT_MS - 1 + USUAL_DEADLINE_MS) / 60000)
+end
+
+local function look_at(at_ms)
+  return (last_minute(at_ms) - 1) * 60000
+end
+
+-- Two characters of an id for each ten bits, made when first needed.
+local ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
+local pairs_of_bits
+
+local function id_of(packed)
+  if not pairs_of_bits then
+    pairs_of_bits = {}
+    for bits = 0, 1023 do
+      local high, low = floor(bits / 32) + 1, bits % 32 + 1
+      pairs_of_bits[bits] = sub(ALPHABET, high, high) .. sub(ALPHABET, low, low)
+    end
+  end
+  local parts = {}
+  for at = 1, 16, 5 do
+    local bits = unpack_bytes('>I5', packed, at)
+    for shift = 30, 0, -10 do parts[#parts + 1] = pairs_of_bits[floor(bits / 2 ^ shift) % 1024] end
+  end
+  parts[17] = pairs_of_bits[floor(unpack_bytes('>I2', packed, 21) / 64)]
+  return table.concat(parts)
+end
+
 -- Prefix "{s}:" of the shard that an id names by its first two characters; remembered between calls.
 local prefix_by_code = {}
 
 local function prefix_of(code)
   local p = prefix_by_code[code]
   if not p then
-    local alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
-    local high, low = string.find(alphabet, sub(code, 1, 1), 1, true), string.find(alphabet, sub(code, 2, 2), 1, true)
+    local high, low = string.find(ALPHABET, sub(code, 1, 1), 1, true), string.find(ALPHABET, sub(code, 2, 2), 1, true)
     p = '{' .. (high - 1) * 32 + low - 1 .. '}:'
     prefix_by_code[code] = p
   end
@@ -99,7 +129,7 @@ local function read_record(key, last)
   return ''
 end
 
--- h: a header of at least 104 bytes
+-- h: a whole header
 local function head_size(h)
   local meta, route = unpack_bytes('<I2I2', h, 69)
   return HEADER + meta + route + (band(byte(h, 4), HOME) ~= 0 and 8 or 0)
@@ -126,11 +156,11 @@ local function is_newer(h)
 end
 
 local function ticket_of(id, h, claim)
-  return '1' .. id .. sub(h, 99, 99) .. sub(h, 93, 98) .. sub(h, 89, 92) .. pack('<I2', claim)
+  return '1' .. id .. sub(h, 42, 48) .. sub(h, 89, 92) .. pack('<I2', claim)
 end
 
 local function lane_of(h)
-  return sub(h, 99, 99) .. sub(h, 93, 98)
+  return sub(h, 42, 48)
 end
 
 -- What a call changes of the totals of a shard, written at its end: live jobs and bytes by tenant, ends by route. The
@@ -264,13 +294,12 @@ local function end_job(p, id, h, state, verdict, raw, sums)
   local ttl_ms = (unpack_bytes('<I4', h, 73) + LIMIT_RECORD_AFTER_RESULT_S) * 1000
   if band(flags, PIECES) ~= 0 then flags = flags - PIECES end
   sequence = sequence + 1
-  local record = sub(head, 1, 2) .. pack(CHANGE, state, flags, claim, attempt, crashes, sequence) .. sub(head, 13, 40) ..
-    char(verdict) .. sub(head, 42, 44) .. pack('<I6', raw) .. sub(head, 51, 62) .. '\0\0\0\0\0\0' ..
-    sub(head, 69, 84) .. '\0\0\0\0' .. sub(head, 89)
+  local record = sub(head, 1, 2) .. pack(CHANGE, state, flags, claim, attempt, crashes, sequence) .. sub(head, 13, 34) ..
+    pack('<I6B', raw, verdict) .. sub(head, 42, 62) .. '\0\0\0\0\0\0' .. sub(head, 69, 84) .. '\0\0\0\0' .. sub(head, 89)
   keep_request(p, id, h)
   call('SET', key, record, 'PX', ttl_ms)
   if attempt > 0 then call('PEXPIRE', p .. 't:' .. id, ttl_ms) end
-  add_live(sums, p, sub(h, 93, 98), -1, -live_bytes(h))
+  add_live(sums, p, sub(h, 43, 48), -1, -live_bytes(h))
   add_total(sums, p, route_of(record), state == 'C' and 'cancelled' or state == 'E' and 'expired' or 'failed', 1)
   tell(p, id, flags, sequence, record)
   return record

@@ -55,7 +55,7 @@ local function commit_each(args, allowed, codes, sums)
         record = sub(record, 1, 3) .. char(new_flags) .. sub(record, 5, 8) .. pack('<I4', sequence) .. sub(record, 13)
       end
       clear_live(p, id, h, flags, attempt, next_state)
-      add_live(sums, p, sub(h, 93, 98), -1, -live_bytes(h))
+      add_live(sums, p, sub(h, 43, 48), -1, -live_bytes(h))
       add_total(sums, p, route_of(record), allowed[next_state], 1)
       if band(new_flags, FOLLOWED + HOME) ~= 0 then tell(p, id, new_flags, sequence, record) end
     end

@@ -105,12 +105,21 @@ local function promote(p, raw, sums, result)
   if first[1] then result.due = min(result.due, max(0, tonumber(first[2]) - raw)) end
 end
 
--- Moves the ids of minutes that come near from their lists into the sorted set; jobs that ended long ago are
--- dropped here.
-local function near_deadlines(p, raw, result)
-  local pointer, last = tonumber(call('GET', p .. 'yp')), floor(raw / 60000) + 1
-  if not pointer then return end
-  local from = pointer
+-- A job whose deadline comes near, unless it is not before before_ms: into the sorted set, or dropped when it has ended long ago.
+local function near(p, id, raw, before_ms)
+  local h = read_record(p .. 'j:' .. id, HEADER_LAST)
+  if is_newer(h) then
+    call('ZADD', p .. 'Y', raw, id)
+  elseif #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
+    local expires = unpack_bytes('<I6', h, 57)
+    if expires > 0 and expires < before_ms then call('ZADD', p .. 'Y', expires, id) end
+  end
+end
+
+-- The lists of minutes that come near. Answers the first minute that has not.
+local function near_minutes(p, raw, result)
+  local stored, last = tonumber(call('GET', p .. 'yp')), floor(raw / 60000) + 1
+  local pointer = stored or last + 1
   for _ = 1, 100 do
     if pointer > last or result.left <= 0 then break end
     local ids = call('LPOP', p .. 'y:' .. pointer, result.left)
@@ -118,18 +127,52 @@ local function near_deadlines(p, raw, result)
       pointer = pointer + 1
     else
       result.left = result.left - #ids
-      for _, id in ipairs(ids) do
-        local h = read_record(p .. 'j:' .. id, HEADER_LAST)
-        if is_newer(h) then
-          call('ZADD', p .. 'Y', raw, id)
-        elseif #h >= HEADER and string.find('qsbr', sub(h, 3, 3), 1, true) then
-          call('ZADD', p .. 'Y', unpack_bytes('<I6', h, 57), id)
-        end
-      end
+      for _, id in ipairs(ids) do near(p, id, raw, 1e15) end
     end
   end
-  if pointer ~= from then call('SET', p .. 'yp', pointer) end
+  if stored and pointer ~= stored then call('SET', p .. 'yp', pointer) end
   if pointer <= last then result.has_more = true end
+  return pointer
+end
+
+-- Jobs of an index list with the usual deadline before this minute: from where the last look ended. The list is
+-- forgotten when no later job can be found by it: submit does not leave deadlines before this minute to the index.
+local function near_listed(p, list, minute, raw, result)
+  local key, offset = p .. 'i:' .. list, tonumber(call('HGET', p .. 'yo', list) or 0)
+  local from, next_ms = offset, nil
+  for _, packed in ipairs(call('LRANGE', key, offset, offset + result.left - 1)) do
+    local at_ms = slot_of(packed) * SLOT_MS
+    if last_minute(at_ms) >= minute then
+      next_ms = at_ms
+      break
+    end
+    near(p, id_of(packed), raw, minute * 60000)
+    offset = offset + 1
+  end
+  result.left = result.left - (offset - from)
+  if not next_ms and result.left <= 0 then
+    result.has_more = true
+  elseif next_ms then
+    call('ZADD', p .. 'yi', look_at(next_ms), list)
+  elseif last_minute((tonumber(string.match(list, '%d+$')) + 1) * HOUR_MS) < minute then
+    call('ZREM', p .. 'yi', list)
+    call('HDEL', p .. 'yo', list)
+    return
+  else
+    call('ZADD', p .. 'yi', (minute - 1) * 60000, list)
+  end
+  if offset ~= from then call('HSET', p .. 'yo', list, offset) end
+end
+
+local function near_deadlines(p, raw, result)
+  local minute = near_minutes(p, raw, result)
+  for _, list in ipairs(call('ZRANGEBYSCORE', p .. 'yi', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)) do
+    if result.left <= 0 then
+      result.has_more = true
+      break
+    end
+    near_listed(p, list, minute, raw, result)
+  end
 end
 
 -- queued and scheduled jobs past their deadline. Running ones are their worker's, or recovery's: they are looked at

@@ -6,10 +6,11 @@
 -- kept, r replay, c conflict (same key, other body), m too many models, f queue full; then the earlier id for each
 -- r and c.
 
--- Of a group: shard index, has a key, jobs, pieces, weight, due, expires, bytes, keep until (s), hour, lane. A key's
--- hash and that of the body follow.
+-- Of a group: shard index, flags, jobs, pieces, weight, due, expires, bytes, keep until (s), hour, lane. Where there is a
+-- key, its hash and that of the body follow.
 local GROUP = '<BBI2I2I2I6I6I8I4I4c7'
 local GROUP_SIZE = 43
+local KEYED, USUAL_DEADLINE = 1, 2 -- the deadline: USUAL_DEADLINE_MS after the time in the id
 
 -- Live jobs and bytes over all shards, only looked up when there is a limit.
 local function count_live(shards)
@@ -58,14 +59,15 @@ local function decide(args, shard, result)
   if jobs_max > 0 or bytes_max > 0 then jobs, bytes = count_live(shards) end
   while i < #args do
     local b, group, code = args[i], {route = args[i + 1]}, 'k'
-    local which, has_key
-    which, has_key, group.count, group.pieces, group.weight, group.due, group.expires, group.bytes, group.keep,
+    local which, flags
+    which, flags, group.count, group.pieces, group.weight, group.due, group.expires, group.bytes, group.keep,
       group.hour, group.lane = unpack_bytes(GROUP, b)
     local p = shard[which]
     group.p, group.from, group.to = p, i + 2, i + 1 + 2 * group.count
+    group.is_usual = band(flags, USUAL_DEADLINE) ~= 0
     i = group.to + 1
     local body, earlier
-    if has_key == 1 then
+    if band(flags, KEYED) ~= 0 then
       group.hash, group.body = sub(b, GROUP_SIZE + 1, GROUP_SIZE + 32), sub(b, GROUP_SIZE + 33)
       body, earlier = find_earlier(p, group.hash, seen)
     end
@@ -115,16 +117,18 @@ local function keep_until(key, keep, is_new)
 end
 
 -- Index lists stay in order of slots, so that they can be searched: ids that come late, because another broker or a clock
--- was ahead of theirs, go into a sorted set beside the list.
-local function write_index(group, packed)
+-- was ahead of theirs, go into a sorted set beside the list. Answers those ids.
+local function write_index(group, packed, ids)
   local tenant = sub(group.lane, 2)
-  local key = group.p .. 'i:' .. tenant .. ':' .. group.hour
+  local list = tenant .. ':' .. group.hour
+  local key = group.p .. 'i:' .. list
   local last = call('LINDEX', key, '-1')
-  local slot, in_order, late = last and sub(last, 1, 6) or '', {}, {}
-  for _, id in ipairs(packed) do
+  local slot, in_order, late, late_ids = last and sub(last, 1, 6) or '', {}, {}, {}
+  for n, id in ipairs(packed) do
     local of_id = sub(id, 1, 6)
     if of_id < slot then
       late[#late + 1], late[#late + 2] = '0', id
+      late_ids[#late_ids + 1] = ids[n]
     else
       slot, in_order[#in_order + 1] = of_id, id
     end
@@ -132,13 +136,18 @@ local function write_index(group, packed)
   if in_order[1] then
     call('RPUSH', key, unpack(in_order))
     keep_until(key, group.keep, not last)
-    if not last then call('ZADD', group.p .. 'I:' .. tenant, group.hour, group.hour) end
+    if not last then
+      call('ZADD', group.p .. 'I:' .. tenant, group.hour, group.hour)
+      call('ZADD', group.p .. 'yi', look_at(group.hour * HOUR_MS), list)
+      call('HDEL', group.p .. 'yo', list)
+    end
   end
   if late[1] then
     local is_new = call('EXISTS', key .. ':l') == 0
     call('ZADD', key .. ':l', unpack(late))
     keep_until(key .. ':l', group.keep, is_new)
   end
+  return late_ids
 end
 
 -- The minute from which deadlines still wait in lists; earlier ones are in the sorted set already.
@@ -151,15 +160,18 @@ local function first_listed_minute(p, raw)
   return pointer
 end
 
--- When the jobs must end: in a list by minute, or among those that are near, where each has its own time.
-local function write_deadlines(group, ids, raw)
+-- When the jobs must end: among those that are near, where each has its own time; the usual deadline is found by the
+-- index; others stand in a list by minute. late: those that the index has out of order.
+local function write_deadlines(group, ids, late, raw)
   local p, minute = group.p, floor(group.expires / 60000)
-  if minute >= first_listed_minute(p, raw) then
+  if minute < first_listed_minute(p, raw) then
+    for _, id in ipairs(ids) do
+      call('ZADD', p .. 'Y', unpack_bytes('<I6', call('GETRANGE', p .. 'j:' .. id, '56', '61')), id)
+    end
+  elseif not group.is_usual then
     call('RPUSH', p .. 'y:' .. minute, unpack(ids))
-    return
-  end
-  for _, id in ipairs(ids) do
-    call('ZADD', p .. 'Y', unpack_bytes('<I6', call('GETRANGE', p .. 'j:' .. id, '56', '61')), id)
+  elseif late[1] then
+    call('RPUSH', p .. 'y:' .. minute, unpack(late))
   end
 end
 
@@ -174,8 +186,8 @@ function verbs.submit(keys, args)
       tickets[n], packed[n], ids[n] = args[i], args[i + 1], sub(args[i], 2, 35)
     end
     write_tickets(group, tickets, raw, routes_max)
-    write_index(group, packed)
-    if group.expires > 0 then write_deadlines(group, ids, raw) end
+    local late = write_index(group, packed, ids)
+    if group.expires > 0 then write_deadlines(group, ids, late, raw) end
     if group.hash then call('SET', group.p .. 'u:' .. group.hash, group.body .. ids[1], 'EX', LIMIT_IDEMPOTENCY_S) end
     add_live(sums, group.p, sub(group.lane, 2), group.count, group.bytes)
     has_ready = has_ready or group.due == 0

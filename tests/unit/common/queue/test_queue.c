@@ -376,6 +376,47 @@ static void far_deadlines_come_near(void **state)
     rig_close(rig, queue);
 }
 
+/* The usual deadline stands in no list of its own: the index of the hour is walked a day later. */
+static void usual_deadlines_are_found_by_the_index(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    struct job jobs[3];
+    unsigned shard = 3;
+    uint8_t random[15];
+
+    for (int i = 0; i < 3; i++) {
+        jobs[i] = rig_job(queue, "m");
+        digest_random(random, sizeof(random));
+        jobs[i].id = job_id_make(3, jobs[i].created_at_ms, random);
+        jobs[i].expires_at_ms = job_id_at_ms(&jobs[i].id) + LIMIT_EXPIRES_DEFAULT_MS;
+        if (i == 1)
+            jobs[i].expires_at_ms += 3600000; /* has its own list, and is passed over */
+        if (i == 2)
+            jobs[i].expires_at_ms = 0;
+        assert_int_equal(rig_submit(rig, queue, &jobs[i]).status, 0);
+    }
+    long long minute = jobs[0].expires_at_ms / 60000;
+
+    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:y:%lld", shard, minute), 0);
+    assert_int_equal(rig_ask_number(&rig->redis, "LLEN {%u}:y:%lld", shard, minute + 60), 1);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {%u}:yi", shard), 1);
+    queue_sweep_start(queue);
+    rig_run_ms(rig, 100);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {%u}:Y", shard), 0);
+    /* As if a day had gone by. */
+    rig_ask(&rig->redis, "SET {%u}:yp %lld", shard, minute + 2);
+    rig_ask(&rig->redis,
+            "EVAL redis.call('ZADD',KEYS[1],0,redis.call('ZRANGE',KEYS[1],0,0)[1]) 1 {%u}:yi",
+            shard);
+    for (int i = 0; i < 1000 && rig_ask_number(&rig->redis, "ZCARD {%u}:Y", shard) == 0; i++)
+        rig_run_ms(rig, 10);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZSCORE {%u}:Y %s", shard, jobs[0].id.core),
+                     jobs[0].expires_at_ms);
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {%u}:Y", shard), 1);
+    rig_close(rig, queue);
+}
+
 static void delayed_jobs_start_when_due(void **state)
 {
     struct rig *rig = *state;
@@ -586,6 +627,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(deadlines_are_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_deadline_outlasts_a_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(far_deadlines_come_near, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(usual_deadlines_are_found_by_the_index, set_up, tear_down),
         cmocka_unit_test_setup_teardown(delayed_jobs_start_when_due, set_up, tear_down),
         cmocka_unit_test_setup_teardown(idempotency_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_batch_with_everything, set_up, tear_down),

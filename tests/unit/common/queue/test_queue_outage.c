@@ -382,6 +382,12 @@ static void another_store_is_noticed(void **state)
     other = rig_queue_unready(rig, "other");
     wait_reason(rig, other, "shards_differ");
     rig_close(rig, other);
+    for (int i = 0; i < 2; i++) {
+        rig_ask(&rig->redis, "HINCRBY {0}:cfg layout %d", i == 0 ? 1 : -2);
+        other = rig_queue_unready(rig, "other");
+        wait_reason(rig, other, i == 0 ? "layout_too_new" : "layout_too_old");
+        rig_close(rig, other);
+    }
     rig_close(rig, queue);
 }
 
