@@ -160,7 +160,7 @@ class Store:
             for words in lists:
                 text.append(b"*%d\r\n" % len(words))
                 for word in words:
-                    word = str(word).encode()
+                    word = str(word).encode(errors="surrogateescape")
                     text.append(b"$%d\r\n%s\r\n" % (len(word), word))
             self._sock.sendall(b"".join(text))
             self._refusal = None
@@ -183,7 +183,7 @@ class Store:
         if kind == b":":
             return int(rest)
         if kind == b"$":
-            return None if rest == b"-1" else self._file.read(int(rest) + 2)[:-2].decode(errors="replace")
+            return None if rest == b"-1" else self._file.read(int(rest) + 2)[:-2].decode(errors="surrogateescape")
         if kind == b"*":
             return [self._reply() for _ in range(int(rest))]
         return rest.decode()

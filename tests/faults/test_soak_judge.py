@@ -1,8 +1,10 @@
 """The judgement of the soak can fail: leaks are told from noise, from steps, and from peaks."""
 
 import random
+import socket
+import threading
 
-from tests.faults.soak_load import BASE32, created_s, record_key
+from tests.faults.soak_load import BASE32, Store, created_s, record_key
 from tests.faults.soak_report import slope, standstill_s, verdict_of
 
 HOURS = [second / 3600 for second in range(300, 3600, 10)]
@@ -52,3 +54,27 @@ def test_ids_tell_shard_and_time():
     name = "job_" + "".join(BASE32[bits >> shift & 31] for shift in range(165, -1, -5))
     assert record_key(name) == "{3}:j:" + name[4:]
     assert created_s(name) == 1_795_000_000.123
+
+
+def test_names_that_are_no_text_come_back_as_they_were(tmp_path):
+    """Keys of idempotency are hashes; ageing them found nothing, and the soak called what stayed a leak."""
+    name, heard = b"{0}:u:\xff\x80\xc3(", []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "redis"))
+        server.listen()
+
+        def serve():
+            with server.accept()[0] as sock:
+                heard.append(sock.recv(1000))
+                sock.sendall(b"*1\r\n$%d\r\n%s\r\n" % (len(name), name))
+                heard.append(sock.recv(1000))
+                sock.sendall(b":1\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        store = Store(tmp_path / "redis")
+        [found] = store.command("KEYS", "*")
+        assert store.command("UNLINK", found) == 1
+        thread.join()
+        store.close()
+    assert heard[1] == b"*2\r\n$6\r\nUNLINK\r\n$%d\r\n%s\r\n" % (len(name), name)
