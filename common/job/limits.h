@@ -41,6 +41,7 @@ enum {
     LIMIT_TIMEOUT_DEFAULT_MS = 600 * 1000,
 };
 
+/* Deadlines of this are found by the index of hours: another value is another QUEUE_LAYOUT. */
 #define LIMIT_EXPIRES_DEFAULT_MS (24LL * 3600 * 1000)
 #define LIMIT_EXPIRES_MAX_MS (30LL * 24 * 3600 * 1000)
 #define LIMIT_DELAY_MAX_MS (30LL * 24 * 3600 * 1000)

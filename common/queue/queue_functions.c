@@ -19,6 +19,7 @@ enum {
     CLAIM_BYTES = 32 << 20,   /* bodies of one claim call, so that a worker's memory is bounded */
     CLAIM_INLINE_LAST = 4095, /* last byte of records that come with the answer of a claim */
     INSPECT_SCAN = 200,
+    DEADLINE_GRACE_S = 60 * 24 * 3600, /* index lists outlast an outage of this, until walked */
     ASIDE_MS = 1000, /* how long a job of a newer version is left before it is looked at again */
 };
 
@@ -39,6 +40,7 @@ static const struct {
     {"LIMIT_RECORD_AFTER_RESULT_S", LIMIT_RECORD_AFTER_RESULT_S},
     {"LIMIT_IDEMPOTENCY_S", LIMIT_IDEMPOTENCY_S},
     {"USUAL_DEADLINE_MS", LIMIT_EXPIRES_DEFAULT_MS},
+    {"DEADLINE_GRACE_S", DEADLINE_GRACE_S},
     {"LIMIT_CRASHES", LIMIT_CRASHES},
     {"LIMIT_CRASHES_SUSPECT", LIMIT_CRASHES_SUSPECT},
     {"LIMIT_SWEEP", LIMIT_SWEEP},

@@ -105,7 +105,7 @@ local function promote(p, raw, sums, result)
   if first[1] then result.due = min(result.due, max(0, tonumber(first[2]) - raw)) end
 end
 
--- A job whose deadline comes near, unless it is not before before_ms: into the sorted set, or dropped when it has ended long ago.
+-- A job whose deadline comes near: into the sorted set. Passed over: what has ended, and deadlines from before_ms on.
 local function near(p, id, raw, before_ms)
   local h = read_record(p .. 'j:' .. id, HEADER_LAST)
   if is_newer(h) then
@@ -135,38 +135,52 @@ local function near_minutes(p, raw, result)
   return pointer
 end
 
--- Jobs of an index list with the usual deadline before this minute: from where the last look ended. The list is
--- forgotten when no later job can be found by it: submit does not leave deadlines before this minute to the index.
+-- An index list by which no deadline can be found any more: submit leaves none to it that are less than an hour from
+-- `minute`. It was kept longer than the index needs it, lest it goes before it is walked.
+local function forget_list(p, list, minute)
+  local key = p .. 'i:' .. list
+  call('ZREM', p .. 'yi', list)
+  call('HDEL', p .. 'yo', list)
+  call('SET', p .. 'yp', minute, 'NX')
+  local ends = call('EXPIRETIME', key)
+  if ends > 0 then call('EXPIREAT', key, ends - DEADLINE_GRACE_S) end
+end
+
+-- Jobs of an index list with the usual deadline before this minute: from where the last look ended.
 local function near_listed(p, list, minute, raw, result)
   local key, offset = p .. 'i:' .. list, tonumber(call('HGET', p .. 'yo', list) or 0)
-  local from, next_ms = offset, nil
-  for _, packed in ipairs(call('LRANGE', key, offset, offset + result.left - 1)) do
-    local at_ms = slot_of(packed) * SLOT_MS
+  local packed, from, next_ms = {redis.pcall('LINDEX', key, offset)}, offset, nil
+  local is_list = type(packed[1]) ~= 'table' -- somebody else's key must not end all sweeps
+  result.left = result.left - 1
+  if is_list and packed[1] and last_minute(slot_of(packed[1]) * SLOT_MS) < minute then
+    packed = call('LRANGE', key, offset, offset + result.left)
+  end
+  for _, id in ipairs(is_list and packed[1] and packed or {}) do
+    local at_ms = slot_of(id) * SLOT_MS
     if last_minute(at_ms) >= minute then
       next_ms = at_ms
       break
     end
-    near(p, id_of(packed), raw, minute * 60000)
+    near(p, id_of(id), raw, minute * 60000)
     offset = offset + 1
   end
   result.left = result.left - (offset - from)
-  if not next_ms and result.left <= 0 then
-    result.has_more = true
-  elseif next_ms then
+  if next_ms then
     call('ZADD', p .. 'yi', look_at(next_ms), list)
-  elseif last_minute((tonumber(string.match(list, '%d+$')) + 1) * HOUR_MS) < minute then
-    call('ZREM', p .. 'yi', list)
-    call('HDEL', p .. 'yo', list)
+  elseif result.left < 0 then
+    result.has_more = true
+  elseif not is_list or last_minute(tonumber(string.match(list, '%d+$')) * HOUR_MS) < minute then
+    forget_list(p, list, minute)
     return
-  else
-    call('ZADD', p .. 'yi', (minute - 1) * 60000, list)
   end
   if offset ~= from then call('HSET', p .. 'yo', list, offset) end
 end
 
 local function near_deadlines(p, raw, result)
   local minute = near_minutes(p, raw, result)
-  for _, list in ipairs(call('ZRANGEBYSCORE', p .. 'yi', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)) do
+  local lists = call('ZRANGEBYSCORE', p .. 'yi', '-inf', raw, 'LIMIT', '0', LIMIT_SWEEP)
+  if #lists == LIMIT_SWEEP then result.has_more = true end
+  for _, list in ipairs(lists) do
     if result.left <= 0 then
       result.has_more = true
       break
@@ -188,7 +202,7 @@ local function expire(p, raw, sums, result)
     else
       call('ZREM', p .. 'Y', id)
     end
-    if is_record(h) and expires <= raw then
+    if expires > 0 and expires <= raw then
       local state = sub(h, 3, 3)
       if state == 's' then call('ZREM', p .. 'D', ticket_of(id, h, unpack_bytes('<I2', h, 5))) end
       if state == 'q' or state == 's' or state == 'b' then

@@ -118,7 +118,7 @@ end
 
 -- Index lists stay in order of slots, so that they can be searched: ids that come late, because another broker or a clock
 -- was ahead of theirs, go into a sorted set beside the list. Answers those ids.
-local function write_index(group, packed, ids)
+local function write_index(group, packed, tickets)
   local tenant = sub(group.lane, 2)
   local list = tenant .. ':' .. group.hour
   local key = group.p .. 'i:' .. list
@@ -128,14 +128,14 @@ local function write_index(group, packed, ids)
     local of_id = sub(id, 1, 6)
     if of_id < slot then
       late[#late + 1], late[#late + 2] = '0', id
-      late_ids[#late_ids + 1] = ids[n]
+      late_ids[#late_ids + 1] = sub(tickets[n], 2, 35)
     else
       slot, in_order[#in_order + 1] = of_id, id
     end
   end
   if in_order[1] then
     call('RPUSH', key, unpack(in_order))
-    keep_until(key, group.keep, not last)
+    keep_until(key, group.keep + DEADLINE_GRACE_S, not last)
     if not last then
       call('ZADD', group.p .. 'I:' .. tenant, group.hour, group.hour)
       call('ZADD', group.p .. 'yi', look_at(group.hour * HOUR_MS), list)
@@ -161,17 +161,22 @@ local function first_listed_minute(p, raw)
 end
 
 -- When the jobs must end: among those that are near, where each has its own time; the usual deadline is found by the
--- index; others stand in a list by minute. late: those that the index has out of order.
-local function write_deadlines(group, ids, late, raw)
-  local p, minute = group.p, floor(group.expires / 60000)
-  if minute < first_listed_minute(p, raw) then
+-- index, unless it is less than an hour away (that of a clock that was ahead), because the list of its hour may have been
+-- walked; others stand in a list by minute. late: those that the index has out of order.
+local function write_deadlines(group, tickets, late, raw)
+  local p, minute, ids = group.p, floor(group.expires / 60000), late
+  local pointer = first_listed_minute(p, raw)
+  local is_near = minute < pointer
+  if minute < pointer + 60 or not group.is_usual then
+    ids = {}
+    for n, ticket in ipairs(tickets) do ids[n] = sub(ticket, 2, 35) end
+  end
+  if is_near then
     for _, id in ipairs(ids) do
       call('ZADD', p .. 'Y', unpack_bytes('<I6', call('GETRANGE', p .. 'j:' .. id, '56', '61')), id)
     end
-  elseif not group.is_usual then
+  elseif ids[1] then
     call('RPUSH', p .. 'y:' .. minute, unpack(ids))
-  elseif late[1] then
-    call('RPUSH', p .. 'y:' .. minute, unpack(late))
   end
 end
 
@@ -180,15 +185,17 @@ function verbs.submit(keys, args)
   local kept, routes_max = decide(args, prefixes(keys), result)
   local sums, has_ready = {}, false
   for _, group in ipairs(kept) do
-    local tickets, packed, ids, n = {}, {}, {}, 0
+    local tickets, packed, n = {}, {}, 0
     for i = group.from, group.to, 2 do
       n = n + 1
-      tickets[n], packed[n], ids[n] = args[i], args[i + 1], sub(args[i], 2, 35)
+      tickets[n], packed[n] = args[i], args[i + 1]
     end
     write_tickets(group, tickets, raw, routes_max)
-    local late = write_index(group, packed, ids)
-    if group.expires > 0 then write_deadlines(group, ids, late, raw) end
-    if group.hash then call('SET', group.p .. 'u:' .. group.hash, group.body .. ids[1], 'EX', LIMIT_IDEMPOTENCY_S) end
+    local late = write_index(group, packed, tickets)
+    if group.expires > 0 then write_deadlines(group, tickets, late, raw) end
+    if group.hash then
+      call('SET', group.p .. 'u:' .. group.hash, group.body .. sub(tickets[1], 2, 35), 'EX', LIMIT_IDEMPOTENCY_S)
+    end
     add_live(sums, group.p, sub(group.lane, 2), group.count, group.bytes)
     has_ready = has_ready or group.due == 0
   end

@@ -379,6 +379,8 @@ static void far_deadlines_come_near(void **state)
 /* The usual deadline stands in no list of its own: the index of the hour is walked a day later. */
 static void usual_deadlines_are_found_by_the_index(void **state)
 {
+    static const char index_ttl[] =
+        "EVAL return(redis.call('TTL',redis.call('KEYS','{%u}:i:*')[1])) 0";
     struct rig *rig = *state;
     struct queue *queue = rig_queue(rig, "test");
     struct job jobs[3];
@@ -401,6 +403,8 @@ static void usual_deadlines_are_found_by_the_index(void **state)
     assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:y:%lld", shard, minute), 0);
     assert_int_equal(rig_ask_number(&rig->redis, "LLEN {%u}:y:%lld", shard, minute + 60), 1);
     assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {%u}:yi", shard), 1);
+    /* An outage of days must not outlast the list. */
+    assert_true(rig_ask_number(&rig->redis, index_ttl, shard) > 60 * 24 * 3600);
     queue_sweep_start(queue);
     rig_run_ms(rig, 100);
     assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {%u}:Y", shard), 0);
@@ -414,6 +418,35 @@ static void usual_deadlines_are_found_by_the_index(void **state)
     assert_int_equal(rig_ask_number(&rig->redis, "ZSCORE {%u}:Y %s", shard, jobs[0].id.core),
                      jobs[0].expires_at_ms);
     assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {%u}:Y", shard), 1);
+    /* Nothing more is found by the list: it is kept as long as the index needs it, no longer. */
+    for (int i = 0; i < 1000 && rig_ask_number(&rig->redis, "ZCARD {%u}:yi", shard) != 0; i++)
+        rig_run_ms(rig, 10);
+    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {%u}:yi {%u}:yo", shard, shard), 0);
+    assert_in_range(rig_ask_number(&rig->redis, index_ttl, shard), 1, 40 * 24 * 3600);
+    rig_close(rig, queue);
+}
+
+/* One sweep does a bounded part and the next follows at once: deadlines that come near faster than
+ * they are looked at would pile up in the store. */
+static void sweeps_keep_up_with_deadlines(void **state)
+{
+    enum { IDS = 60000, LIMIT_MS = 4000 };
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    long long minute = queue_now_ms(queue) / 60000;
+    int64_t began;
+
+    rig_ask(&rig->redis, "SET {2}:yp %lld", minute);
+    /* The jobs have ended long ago. */
+    rig_ask(&rig->redis, "EVAL %s 1 {2}:y:%lld %d",
+            "for n = 1, ARGV[1] do redis.call('RPUSH', KEYS[1], string.format('%034d', n)) end",
+            minute, IDS);
+    queue_sweep_start(queue);
+    began = clock_mono_ms();
+    while (clock_mono_ms() - began < LIMIT_MS &&
+           rig_ask_number(&rig->redis, "EXISTS {2}:y:%lld", minute) != 0)
+        rig_run_ms(rig, 20);
+    assert_int_equal(rig_ask_number(&rig->redis, "EXISTS {2}:y:%lld", minute), 0);
     rig_close(rig, queue);
 }
 
@@ -628,6 +661,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_deadline_outlasts_a_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(far_deadlines_come_near, set_up, tear_down),
         cmocka_unit_test_setup_teardown(usual_deadlines_are_found_by_the_index, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(sweeps_keep_up_with_deadlines, set_up, tear_down),
         cmocka_unit_test_setup_teardown(delayed_jobs_start_when_due, set_up, tear_down),
         cmocka_unit_test_setup_teardown(idempotency_keys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_batch_with_everything, set_up, tear_down),
