@@ -70,7 +70,7 @@ def test_names_that_are_no_text_come_back_as_they_were(tmp_path):
                 heard.append(sock.recv(1000))
                 sock.sendall(b":1\r\n")
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         store = Store(tmp_path / "redis")
         [found] = store.command("KEYS", "*")

@@ -94,6 +94,7 @@ struct model {
 };
 
 bool model_is_live(const struct model_job *job);
+bool model_has_usual_deadline(const struct model_job *job);
 bool model_is_overdue(const struct model_job *job, int64_t now_ms);
 /* May be handed out by a claim at this time. */
 bool model_is_claimable(const struct model *model, const struct model_job *job, int64_t now_ms);

@@ -28,6 +28,11 @@ bool model_is_live(const struct model_job *job)
     return job->exists && !job_state_is_final(job->state);
 }
 
+bool model_has_usual_deadline(const struct model_job *job)
+{
+    return job->expires_ms == job->created_ms + LIMIT_EXPIRES_DEFAULT_MS;
+}
+
 bool model_is_overdue(const struct model_job *job, int64_t now_ms)
 {
     return job->expires_ms > 0 && job->expires_ms <= now_ms;

@@ -305,7 +305,7 @@ static unsigned expire(struct history *history, bool has_more)
         }
         model_end(&history->model, job, JOB_EXPIRED, JOB_VERDICT_EXPIRED);
         history->met[MET_EXPIRED]++;
-        history->met[MET_USUAL] += job->expires_ms == job->created_ms + LIMIT_EXPIRES_DEFAULT_MS;
+        history->met[MET_USUAL] += model_has_usual_deadline(job);
         history_say(history, "  job %u expires\n", i);
         count++;
     }

@@ -107,11 +107,6 @@ static void draw(struct history *history, struct random *random, struct submissi
     history->ids[index] = job_id_make(job->shard, history->now_ms, bytes);
 }
 
-static bool has_usual_deadline(const struct model_job *job)
-{
-    return job->expires_ms == job->created_ms + LIMIT_EXPIRES_DEFAULT_MS;
-}
-
 /* Makes a job like the one before, so that both share a group. */
 static void join(struct history *history, struct submission *one, const struct submission *before)
 {
@@ -125,7 +120,8 @@ static void join(struct history *history, struct submission *one, const struct s
     job->priority = from->priority;
     job->body_pieces = 0;
     job->expires_ms = from->expires_ms;
-    if (job->expires_ms > 0 && !has_usual_deadline(job) && (job->expires_ms + 1) % MINUTE_MS > 1)
+    if (job->expires_ms > 0 && !model_has_usual_deadline(job) &&
+        (job->expires_ms + 1) % MINUTE_MS > 1)
         job->expires_ms++;
     one->key = -1;
     one->due_ms = 0;
@@ -218,7 +214,8 @@ static void send_group(struct history *history, const struct batch *batch, unsig
         bytes += history->model.jobs[batch->of[i].index].live_bytes;
     job_ticket_make(&(struct job){.priority = JOB_HIGH}, ticket);
     put(&group, job->shard + 1, 1);
-    put(&group, (first->key >= 0 ? KEYED : 0) | (has_usual_deadline(job) ? USUAL_DEADLINE : 0), 1);
+    put(&group,
+        (first->key >= 0 ? KEYED : 0) | (model_has_usual_deadline(job) ? USUAL_DEADLINE : 0), 1);
     put(&group, end - from, 2);
     put(&group, job->body_pieces, 2);
     put(&group, 1 + job->tenant, 2); /* weight */
