@@ -235,13 +235,15 @@ local function tell_change(p, id, flags, sequence)
 end
 
 -- Wakes one idle child that went idle before `stamp` (nil: any). The child idle for longest comes first, so that a
--- wake which reaches a child that cannot serve the route is handed on to each of the others once.
-local function wake(stamp)
+-- wake which reaches a child that cannot serve the route is handed on to each of the others once. p: where something
+-- waits (nil: anywhere); its claim looks there first.
+local function wake(stamp, p)
+  local message = p and 'w' .. pack('<I2', tonumber(sub(p, 2, -3))) or 'w'
   for _ = 1, 8 do
     local first = call('ZRANGE', IDLE, '0', '0', 'WITHSCORES')
     if not first[1] or (stamp and tonumber(first[2]) > stamp) then return end
     call('ZREM', IDLE, first[1])
-    if call('PUBLISH', 'pk:c:' .. first[1], 'w') > 0 then return end
+    if call('PUBLISH', 'pk:c:' .. first[1], message) > 0 then return end
   end
 end
 

@@ -9,7 +9,7 @@
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
 -- size. One call and few strings: this runs for every job. The record comes along with its header, up to a size.
 local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
-local FEW_ROUTES = 8
+local LOOK_ROUTES = 32 -- waiting routes of a shard that are listed
 local NEWER_TURNS = 4 -- looks into lanes of a band that gave tickets for newer workers
 local SUSPECT_LOOKS = 16 -- suspects of a shard that one call looks at
 local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
@@ -157,37 +157,43 @@ local function take_suspect(c, p, room)
   return false
 end
 
--- Asked routes that wait in a shard, into list. Few are asked for by name; of many, those that wait are listed.
-local function look(p, room, asked, list)
-  if #asked <= FEW_ROUTES then
-    for i, best in ipairs(call('ZMSCORE', offered_by_prefix[p], unpack(asked))) do
-      if best then list[#list + 1] = {p = p, route = asked[i], best = tonumber(best)} end
+-- What waits, shard by shard, in order: routes asked for into list, all that were seen as the answer. One EXISTS tells
+-- how many shards have anything; behind the last of those nobody looks, so that a wake which names its shard costs one.
+local function look(shards, room, asked, list)
+  local keys, seen = {}, {}
+  for i, p in ipairs(shards) do keys[i] = offered_by_prefix[p] end
+  local left = call('EXISTS', unpack(keys))
+  for i, p in ipairs(shards) do
+    if left == 0 then break end
+    local waiting = call('ZRANGE', keys[i], '0', LOOK_ROUTES - 1, 'WITHSCORES')
+    if waiting[1] then
+      left = left - 1
+      seen[#seen + 1] = {p = p, waiting = waiting}
     end
-    return
+    if #waiting < 2 * LOOK_ROUTES then
+      for at = 1, #waiting, 2 do
+        local route = waiting[at]
+        if room[route] then list[#list + 1] = {p = p, route = route, best = tonumber(waiting[at + 1])} end
+      end
+    elseif asked[1] then
+      for at, best in ipairs(call('ZMSCORE', keys[i], unpack(asked))) do
+        if best then list[#list + 1] = {p = p, route = asked[at], best = tonumber(best)} end
+      end
+    end
   end
-  local waiting = call('ZRANGE', p .. 'A', '0', '63', 'WITHSCORES')
-  local shown = {}
-  for i = 1, #waiting, 2 do
-    shown[waiting[i]] = true
-    if room[waiting[i]] then list[#list + 1] = {p = p, route = waiting[i], best = tonumber(waiting[i + 1])} end
-  end
-  if #waiting < 128 then return end
-  for _, route in ipairs(asked) do
-    local best = not shown[route] and call('ZSCORE', p .. 'A', route)
-    if best then list[#list + 1] = {p = p, route = route, best = tonumber(best)} end
-  end
+  return seen
 end
 
 -- Routes that wait and were not asked for: route -> best band and a shard.
-local function find_hints(shards, room)
+local function find_hints(seen, room)
   local hints, count = {}, 0
-  for _, p in ipairs(shards) do
-    local waiting = call('ZRANGE', p .. 'A', '0', '31', 'WITHSCORES')
+  for _, shard in ipairs(seen) do
+    local waiting = shard.waiting
     for i = 1, #waiting, 2 do
       local route, best = waiting[i], tonumber(waiting[i + 1])
       local hint = hints[route]
       if not hint and not room[route] then count = count + 1 end
-      if not room[route] and (not hint or best < hint.best) then hints[route] = {p = p, best = best} end
+      if not room[route] and (not hint or best < hint.best) then hints[route] = {p = shard.p, best = best} end
     end
     if count >= LIMIT_HINT_ROUTES then break end
   end
@@ -220,10 +226,8 @@ function verbs.claim(keys, args)
     asked[#asked + 1] = args[i]
   end
   call('ZREM', IDLE, child)
-  local list, shards = {}, prefixes(keys)
-  if asked[1] then
-    for _, p in ipairs(shards) do look(p, room, asked, list) end
-  end
+  local list = {}
+  local seen = look(prefixes(keys), room, asked, list)
   if args[5] == '1' and c.left > 0 then
     for _, p in ipairs(call('SMEMBERS', SUSPECT_SHARDS)) do
       if take_suspect(c, p, room) then break end
@@ -234,12 +238,16 @@ function verbs.claim(keys, args)
   write_sums(c.sums)
   for _, one in ipairs(c.followed) do tell_change(unpack(one)) end
 
-  local has_more, stamp, named = false, 0, {}
+  local has_more, stamp, place, named = false, 0, nil, {}
+  local function note_arrival(p, route)
+    local at = last_arrival(p, route)
+    if at > stamp then stamp, place = at, p end
+  end
   local has_idle = call('EXISTS', IDLE) == 1
   for _, one in ipairs(list) do
     if one.best then
       has_more = true
-      if has_idle then stamp = max(stamp, last_arrival(one.p, one.route)) end
+      if has_idle then note_arrival(one.p, one.route) end
     end
   end
   for route in pairs(c.suspects) do
@@ -248,14 +256,14 @@ function verbs.claim(keys, args)
     named[#named + 1] = '0'
   end
   -- Who is full has no use for hints.
-  for route, hint in pairs(c.left > 0 and find_hints(shards, room) or {}) do
+  for route, hint in pairs(c.left > 0 and find_hints(seen, room) or {}) do
     if #named >= 2 * LIMIT_HINT_ROUTES then break end
     named[#named + 1] = route
     named[#named + 1] = tostring(hint.best)
-    if has_idle then stamp = max(stamp, last_arrival(hint.p, route)) end
+    if has_idle then note_arrival(hint.p, route) end
   end
   -- What we cannot take or serve is offered to the children that went idle before it came: each once.
-  if stamp > 0 then wake(stamp) end
+  if stamp > 0 then wake(stamp, place) end
   if #c.ids == 0 and args[6] == '1' then call('ZADD', IDLE, c.raw, child) end
   return {table.concat(c.ids), has_more and 1 or 0, named, c.newer, c.raw, c.records}
 end

@@ -110,7 +110,7 @@ end
 
 -- release: running -> queued, at the front, nothing counted. One argument a job: its member.
 function verbs.release(keys, args)
-  local codes, has_ready = {}, false
+  local codes, ready = {}, nil
   for i, member in ipairs(args) do
     local p, id, code = prefix_of(sub(member, 2, 3)), sub(member, 2, 35), 'f'
     local h = read_record(p .. 'j:' .. id, READ)
@@ -119,11 +119,11 @@ function verbs.release(keys, args)
       code = own(p, member, h, state, claim, token)
       if code == 'k' then
         requeue(p, id, h, {raw = now_ms(), to_front = true})
-        has_ready = true
+        ready = p
       end
     end
     codes[i] = code
   end
-  if has_ready then wake(nil) end
+  if ready then wake(nil, ready) end
   return table.concat(codes)
 end

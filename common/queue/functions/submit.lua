@@ -183,7 +183,7 @@ end
 function verbs.submit(keys, args)
   local result, raw = {''}, now_ms()
   local kept, routes_max = decide(args, prefixes(keys), result)
-  local sums, has_ready = {}, false
+  local sums, ready = {}, nil
   for _, group in ipairs(kept) do
     local tickets, packed, n = {}, {}, 0
     for i = group.from, group.to, 2 do
@@ -197,9 +197,9 @@ function verbs.submit(keys, args)
       call('SET', group.p .. 'u:' .. group.hash, group.body .. sub(tickets[1], 2, 35), 'EX', LIMIT_IDEMPOTENCY_S)
     end
     add_live(sums, group.p, sub(group.lane, 2), group.count, group.bytes)
-    has_ready = has_ready or group.due == 0
+    if group.due == 0 then ready = group.p end
   end
   write_sums(sums)
-  if has_ready then wake(nil) end
+  if ready then wake(nil, ready) end
   return result
 end

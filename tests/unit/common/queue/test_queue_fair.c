@@ -302,6 +302,42 @@ static void idle_children_are_woken_one_at_a_time(void **state)
     rig_close(rig, front);
 }
 
+static long long listings(const struct rig *rig)
+{
+    return rig_ask_number(&rig->redis, "EVAL %s 0",
+                          "return tonumber(string.match(redis.call('INFO', 'commandstats'),"
+                          " 'cmdstat_zrange:calls=(%d+)') or 0)");
+}
+
+/* A wake names the shard of its job: the claim looks there, and in no shard that has nothing. */
+static void a_woken_claim_looks_where_the_job_is(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *front = rig_queue(rig, "front"), *child = rig_queue(rig, "child");
+    long long looks = 0, looks_of_nothing = 0;
+    int wakes = 0;
+    struct queue_worker_events events = {.on_wake = on_wake, .arg = &wakes};
+
+    queue_on_worker_events(child, &events);
+    for (int i = 0; i < 40; i++) {
+        struct job job = rig_job(front, "m");
+        long long before = listings(rig);
+
+        assert_int_equal(rig_claim(rig, child, "m", 5, false)->count, 0);
+        looks_of_nothing += listings(rig) - before;
+        wakes = 0;
+        assert_int_equal(rig_submit(rig, front, &job).status, 0);
+        rig_wait(rig, &wakes);
+        before = listings(rig);
+        assert_int_equal(rig_claim(rig, child, "m", 5, false)->count, 1);
+        looks += listings(rig) - before;
+    }
+    assert_int_equal(looks_of_nothing, 0);
+    assert_int_equal(looks, 80); /* of the shard, and of the route when it was drained */
+    rig_close(rig, child);
+    rig_close(rig, front);
+}
+
 /* ---- lists, census, fleet ----------------------------------------------------------- */
 
 struct listed {
@@ -612,6 +648,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_waiting_routes_than_one_look_shows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(limits_refuse_and_leave_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(idle_children_are_woken_one_at_a_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_woken_claim_looks_where_the_job_is, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_are_newest_first_and_complete, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_find_what_came_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(census_and_pause, set_up, tear_down),
