@@ -142,6 +142,15 @@ def celery(socket_path, origin, count):
                            env={**os.environ, "BENCH_SOCKET": str(socket_path)}))["rate"]
 
 
+def bullmq_pickup(socket_path, count):
+    return _last_json(_run([_node(), node() / "pickup.mjs", socket_path, count], cwd=node()))
+
+
+def celery_pickup(socket_path, count):
+    return _last_json(_run([_celery() / "bin" / "python", HERE / "celery_app.py", "pickup", count],
+                           env={**os.environ, "BENCH_SOCKET": str(socket_path)}))
+
+
 def curl_parallel(origin, count, kind, folder):
     """curl --parallel with one configuration file."""
     if not shutil.which("curl"):

@@ -219,8 +219,9 @@ def bench_throughput(bench):
 # --- latency --------------------------------------------------------------------------------------
 
 
-def idle_path(bench, modes):
-    """{mode: [runs]} on one idle stack whose upstream is the tool itself; "wakes": bare processes, beside it in turns."""
+def idle_path(bench, modes, beside=lambda count: None):
+    """{mode: [runs]} on one idle stack whose upstream is the tool itself; "wakes": bare processes, beside it in turns, as is what
+    beside(count) measures."""
     port, count, runs = free_port(), 200 if bench.quick else 1000, {mode: [] for mode in modes}
     with big_stack(start_worker=False) as stack:
         config = json.loads(stack.config_path().read_text())
@@ -233,11 +234,46 @@ def idle_path(bench, modes):
                 rows.append(tool("wakes", count) if mode == "wakes" else
                             tool("pickup", "--mode", mode, "--broker", address_of(stack.origin), "--listen", f"127.0.0.1:{port}",
                                  "--count", count))
+            beside(count)
     return runs
 
 
+class PickupPeer:
+    """A queue beside ours on its own Redis: medians of its runs into a row, the slowest hundredth beside them."""
+
+    def __init__(self, name, measured):
+        self.row, self.measured, self.p99 = Row(name), measured, []
+
+    def run(self, bench, count):
+        def once():
+            with tempfile.TemporaryDirectory() as name:
+                redis = Redis(pathlib.Path(name)).start()
+                try:
+                    times = self.measured(redis.socket_path, count)
+                finally:
+                    redis.kill()
+            self.p99.append(times["p99_ms"])
+            return times["p50_ms"]
+        bench.attempt(self.row, once)
+        if self.p99:
+            self.row.details["p99 ms"] = f"{bench.middle(self.p99):.2f}"
+
+
 def bench_latency(bench):
-    runs = idle_path(bench, ("wakes", "pickup", "direct", "held"))
+    rivals = [PickupPeer("BullMQ, add to handler", peers.bullmq_pickup),
+              PickupPeer("Celery, prefork 4, delay to task", peers.celery_pickup)]
+
+    def beside(count):
+        for rival in rivals:
+            rival.run(bench, count)
+    runs = idle_path(bench, ("wakes", "pickup", "direct", "held"), beside)
+    rows = [Row(name, [one["p50_ms"] for one in runs[mode]],
+                {"p99 ms": f"{bench.middle([one['p99_ms'] for one in runs[mode]]):.2f}"}, mode == "pickup")
+            for mode, name in (("pickup", "Penstock, submit over HTTP to the upstream's first byte"),
+                               ("wakes", "six wake-ups of bare processes (floor)"))]
+    bench.tables.append(Table("Pickup on an idle queue", "ms", "less", [rows[0], *(rival.row for rival in rivals), rows[1]], 2,
+                              "One job at a time, 5 ms after the one before. The peers' time ends in their handler, before it has called "
+                              "anybody; ours goes on to the upstream.", "pickup"))
     bench.figures += [Figure(f"six wake-ups of bare processes, {key[:3]}", "ms", [one[key] for one in runs["wakes"]], None, 2,
                              "the floor of pickup" if key == "p50_ms" else "") for key in ("p50_ms", "p99_ms")]
     for mode, name, p50, p99 in (("pickup", "pickup, submit to the upstream's first byte", 0.4, 1.5),
