@@ -286,8 +286,8 @@ static void on_child_message(struct queue *queue, const char *bytes, size_t size
     struct job_id id;
     unsigned claim;
 
-    if ((size == 1 || size == 3) && bytes[0] == 'w') {
-        if (size == 3) {
+    if (size >= 1 && bytes[0] == 'w') { /* what else a later version may add is not ours */
+        if (size >= 3) {
             unsigned shard = (unsigned char)bytes[1] | (unsigned)(unsigned char)bytes[2] << 8;
             queue->claim_shard = shard % queue->shards;
         }

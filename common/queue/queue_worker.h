@@ -30,8 +30,9 @@ struct queue_claim_result {
     unsigned newer_count; /* of a newer version, met and left: they are among those that wait */
 };
 typedef void (*queue_claim_fn)(const struct queue_claim_result *result, void *arg);
-/* One at a time per queue object (ERR_BUSY otherwise). Looks at the shards in turn. Corrupt records
- * are failed here with code corrupt_record after one re-read and do not appear. */
+/* One at a time per queue object (ERR_BUSY otherwise). Looks at the shards in turn, beginning with
+ * the one the last wake named. Corrupt records are failed here with code corrupt_record after one
+ * re-read and do not appear. */
 void queue_claim(struct queue *queue, const struct queue_claim_request *request,
                  queue_claim_fn on_claim, void *arg);
 

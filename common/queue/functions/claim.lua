@@ -9,7 +9,7 @@
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
 -- size. One call and few strings: this runs for every job. The record comes along with its header, up to a size.
 local START = '<Bc1BI2BBI4xxxxxxxxxxxxxxxxI6xxxxxxxxxxxxxxxxxxxxxxI6I2I4'
-local LOOK_ROUTES = 32 -- waiting routes of a shard that are listed
+local LOOK_LAST, LOOK_ALL = '31', 64 -- waiting routes of a shard that are listed: the last, and what that answers
 local NEWER_TURNS = 4 -- looks into lanes of a band that gave tickets for newer workers
 local SUSPECT_LOOKS = 16 -- suspects of a shard that one call looks at
 local STALE_MAX = 500 -- tickets of jobs that have ended, dropped in one call
@@ -157,29 +157,33 @@ local function take_suspect(c, p, room)
   return false
 end
 
--- What waits, shard by shard, in order: routes asked for into list, all that were seen as the answer. One EXISTS tells
--- how many shards have anything; behind the last of those nobody looks, so that a wake which names its shard costs one.
+-- What waits, shard by shard, in order: routes asked for into list, in the order asked; what was seen is the answer. One
+-- EXISTS tells how many shards have anything: behind the last of those nobody looks, so that a claim after a wake that
+-- names the shard looks at one.
 local function look(shards, room, asked, list)
-  local keys, seen = {}, {}
+  local keys, seen, others, is_told = {}, {}, 0, {}
   for i, p in ipairs(shards) do keys[i] = offered_by_prefix[p] end
   local left = call('EXISTS', unpack(keys))
   for i, p in ipairs(shards) do
     if left == 0 then break end
-    local waiting = call('ZRANGE', keys[i], '0', LOOK_ROUTES - 1, 'WITHSCORES')
-    if waiting[1] then
-      left = left - 1
+    -- Listed while hints are wanted; asked for by name when there are enough, or the list was too short.
+    local waiting = others < LIMIT_HINT_ROUTES and call('ZRANGE', keys[i], '0', LOOK_LAST, 'WITHSCORES')
+    local best = {}
+    if waiting then
       seen[#seen + 1] = {p = p, waiting = waiting}
-    end
-    if #waiting < 2 * LOOK_ROUTES then
       for at = 1, #waiting, 2 do
         local route = waiting[at]
-        if room[route] then list[#list + 1] = {p = p, route = route, best = tonumber(waiting[at + 1])} end
-      end
-    elseif asked[1] then
-      for at, best in ipairs(call('ZMSCORE', keys[i], unpack(asked))) do
-        if best then list[#list + 1] = {p = p, route = asked[at], best = tonumber(best)} end
+        best[route] = waiting[at + 1]
+        if not room[route] and not is_told[route] then others, is_told[route] = others + 1, true end
       end
     end
+    if asked[1] and (not waiting or #waiting == LOOK_ALL) then
+      for at, number in ipairs(call('ZMSCORE', keys[i], unpack(asked))) do best[asked[at]] = number or nil end
+    end
+    for _, route in ipairs(asked) do
+      if best[route] then list[#list + 1] = {p = p, route = route, best = tonumber(best[route])} end
+    end
+    if next(best) then left = left - 1 end
   end
   return seen
 end

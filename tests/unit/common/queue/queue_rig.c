@@ -338,11 +338,20 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
     claiming->is_done = 1;
 }
 
-const struct rig_claimed *rig_claim(struct rig *rig, struct queue *queue, const char *route,
-                                    unsigned room, bool takes_suspect)
+const struct rig_claimed *rig_claim_request(struct rig *rig, struct queue *queue,
+                                            const struct queue_claim_request *request)
 {
     static struct rig_claimed claimed;
     struct claiming claiming = {.claimed = &claimed};
+
+    queue_claim(queue, request, on_claim, &claiming);
+    rig_wait(rig, &claiming.is_done);
+    return &claimed;
+}
+
+const struct rig_claimed *rig_claim(struct rig *rig, struct queue *queue, const char *route,
+                                    unsigned room, bool takes_suspect)
+{
     struct queue_room rooms = {slice_of(route), room};
     struct queue_claim_request request = {.rooms = &rooms,
                                           .rooms_count = route[0] ? 1 : 0,
@@ -350,9 +359,7 @@ const struct rig_claimed *rig_claim(struct rig *rig, struct queue *queue, const 
                                           .takes_suspect = takes_suspect,
                                           .wants_wake = true};
 
-    queue_claim(queue, &request, on_claim, &claiming);
-    rig_wait(rig, &claiming.is_done);
-    return &claimed;
+    return rig_claim_request(rig, queue, &request);
 }
 
 struct done {

@@ -70,6 +70,8 @@ struct rig_claimed {
 };
 const struct rig_claimed *rig_claim(struct rig *rig, struct queue *queue, const char *route,
                                     unsigned room, bool takes_suspect);
+const struct rig_claimed *rig_claim_request(struct rig *rig, struct queue *queue,
+                                            const struct queue_claim_request *request);
 int rig_finish(struct rig *rig, struct queue *queue, const struct job *job, const char *result);
 int rig_fail(struct rig *rig, struct queue *queue, const struct job *job, const char *code);
 int rig_retry(struct rig *rig, struct queue *queue, const struct job *job, int64_t in_ms);

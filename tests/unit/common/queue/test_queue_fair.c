@@ -1,5 +1,4 @@
-/* Whose turn it is: tenants, bands, quotas, hints, wake-ups; and how the queue is shown: lists,
- * census, fleet. */
+/* Whose turn it is: tenants, bands, quotas, hints; how the queue is shown: lists, census, fleet. */
 #include "queue_rig.h"
 
 #include <stdio.h>
@@ -192,6 +191,53 @@ static void routes_do_not_block_each_other(void **state)
     rig_close(rig, queue);
 }
 
+/* Where only one job fits, it is of the route asked for first: who asks lets them take turns. */
+static void the_route_asked_for_first_goes_first(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    struct queue_room rooms[2];
+    struct queue_claim_request request = {
+        .rooms = rooms, .rooms_count = 2, .count_max = 1, .wants_wake = true};
+
+    submit_many(rig, queue, "a", "a", JOB_NORMAL, 1, 2000);
+    submit_many(rig, queue, "z", "a", JOB_NORMAL, 1, 2000);
+    for (int i = 0; i < 40; i++) {
+        rooms[i % 2] = (struct queue_room){slice_of("a"), 5};
+        rooms[1 - i % 2] = (struct queue_room){slice_of("z"), 5};
+        const struct rig_claimed *claimed = rig_claim_request(rig, queue, &request);
+        assert_int_equal(claimed->count, 1);
+        assert_int_equal(claimed->routes[0][0], i % 2 == 0 ? 'a' : 'z');
+    }
+    rig_close(rig, queue);
+}
+
+/* The same few routes in every shard leave room to hear of one that waits in a single shard, and
+ * routes asked for are found behind more of others than are told of. */
+static void hints_name_every_route_once(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    char name[16];
+
+    for (int i = 0; i < 6; i++) {
+        snprintf(name, sizeof(name), "o%d", i);
+        submit_many(rig, queue, name, "a", JOB_NORMAL, 1, 2000);
+    }
+    submit_many(rig, queue, "single", "a", JOB_LOW, 1, 1);
+    for (int i = 0; i < 16; i++)
+        assert_int_equal(rig_claim(rig, queue, "", 0, false)->waiting_count, 7);
+    for (int i = 6; i < 40; i++) {
+        snprintf(name, sizeof(name), "o%d", i);
+        submit_many(rig, queue, name, "a", JOB_NORMAL, 1, 70);
+    }
+    submit_many(rig, queue, "far", "a", JOB_LOW, 1, 1);
+    const struct rig_claimed *claimed = rig_claim(rig, queue, "far", 5, false);
+    assert_int_equal(claimed->count, 1);
+    assert_int_equal(claimed->waiting_count, LIMIT_HINT_ROUTES);
+    rig_close(rig, queue);
+}
+
 static void more_waiting_routes_than_one_look_shows(void **state)
 {
     struct rig *rig = *state;
@@ -257,85 +303,6 @@ static void limits_refuse_and_leave_nothing(void **state)
     assert_int_equal(many.kept, 1); /* nine are there: eight and the fresh one */
     assert_string_equal(many.reason, "queue_full");
     rig_close(rig, queue);
-}
-
-/* ---- wake-ups ----------------------------------------------------------------------- */
-
-static void on_wake(void *arg)
-{
-    *(int *)arg += 1;
-}
-
-static void idle_children_are_woken_one_at_a_time(void **state)
-{
-    struct rig *rig = *state;
-    struct queue *front = rig_queue(rig, "front"), *child[2];
-    int wakes[2] = {0, 0};
-
-    for (int i = 0; i < 2; i++) {
-        struct queue_worker_events events = {.on_wake = on_wake, .arg = &wakes[i]};
-        child[i] = rig_queue(rig, "child");
-        queue_on_worker_events(child[i], &events);
-        assert_int_equal(rig_claim(rig, child[i], i == 0 ? "other" : "m", 5, false)->count, 0);
-        rig_run_ms(rig, 3);
-    }
-    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:idle"), 2);
-    struct job job = rig_job(front, "m");
-    assert_int_equal(rig_submit(rig, front, &job).status, 0);
-    rig_wait(rig, &wakes[0]);
-    assert_int_equal(wakes[1], 0);
-    /* The first child does not serve the route: its claim hands the wake on. */
-    assert_int_equal(rig_claim(rig, child[0], "other", 5, false)->count, 0);
-    rig_wait(rig, &wakes[1]);
-    assert_int_equal(rig_claim(rig, child[1], "m", 5, false)->count, 1);
-    assert_int_equal(rig_claim(rig, child[1], "m", 5, false)->count, 0);
-    /* Nobody else is woken for it. */
-    rig_run_ms(rig, 100);
-    assert_int_equal(wakes[0], 1);
-    assert_int_equal(wakes[1], 1);
-    for (int i = 0; i < 2; i++)
-        rig_close(rig, child[i]);
-    /* Dead children in the idle set do not swallow wakes. */
-    job = rig_job(front, "m");
-    assert_int_equal(rig_submit(rig, front, &job).status, 0);
-    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:idle"), 0);
-    rig_close(rig, front);
-}
-
-static long long listings(const struct rig *rig)
-{
-    return rig_ask_number(&rig->redis, "EVAL %s 0",
-                          "return tonumber(string.match(redis.call('INFO', 'commandstats'),"
-                          " 'cmdstat_zrange:calls=(%d+)') or 0)");
-}
-
-/* A wake names the shard of its job: the claim looks there, and in no shard that has nothing. */
-static void a_woken_claim_looks_where_the_job_is(void **state)
-{
-    struct rig *rig = *state;
-    struct queue *front = rig_queue(rig, "front"), *child = rig_queue(rig, "child");
-    long long looks = 0, looks_of_nothing = 0;
-    int wakes = 0;
-    struct queue_worker_events events = {.on_wake = on_wake, .arg = &wakes};
-
-    queue_on_worker_events(child, &events);
-    for (int i = 0; i < 40; i++) {
-        struct job job = rig_job(front, "m");
-        long long before = listings(rig);
-
-        assert_int_equal(rig_claim(rig, child, "m", 5, false)->count, 0);
-        looks_of_nothing += listings(rig) - before;
-        wakes = 0;
-        assert_int_equal(rig_submit(rig, front, &job).status, 0);
-        rig_wait(rig, &wakes);
-        before = listings(rig);
-        assert_int_equal(rig_claim(rig, child, "m", 5, false)->count, 1);
-        looks += listings(rig) - before;
-    }
-    assert_int_equal(looks_of_nothing, 0);
-    assert_int_equal(looks, 80); /* of the shard, and of the route when it was drained */
-    rig_close(rig, child);
-    rig_close(rig, front);
 }
 
 /* ---- lists, census, fleet ----------------------------------------------------------- */
@@ -645,10 +612,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(low_keeps_a_twentieth, set_up, tear_down),
         cmocka_unit_test_setup_teardown(high_goes_first_over_all_shards, set_up, tear_down),
         cmocka_unit_test_setup_teardown(routes_do_not_block_each_other, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_route_asked_for_first_goes_first, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(hints_name_every_route_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(more_waiting_routes_than_one_look_shows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(limits_refuse_and_leave_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(idle_children_are_woken_one_at_a_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_woken_claim_looks_where_the_job_is, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_are_newest_first_and_complete, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_find_what_came_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(census_and_pause, set_up, tear_down),
