@@ -14,6 +14,7 @@ enum {
     INPUT_BYTES_MAX = 1 << 20,
     PREFIX_COUNT_MAX = 500, /* per file */
     CHANGED_COUNT = 2000,   /* per file */
+    FILES_IN_FULL = 50,     /* of more, each has its share: a large corpus takes no longer */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
@@ -63,7 +64,12 @@ static void run_on_changed(uint8_t *bytes, size_t size, unsigned count)
     free(changed);
 }
 
-static bool run_on_file(const char *path, uint8_t *bytes)
+static unsigned share(unsigned count, unsigned files)
+{
+    return files <= FILES_IN_FULL ? count : count * FILES_IN_FULL / files + 1;
+}
+
+static bool run_on_file(const char *path, uint8_t *bytes, unsigned files)
 {
     FILE *file = fopen(path, "rb");
 
@@ -80,12 +86,12 @@ static bool run_on_file(const char *path, uint8_t *bytes)
     }
 
     bool is_slow = &fuzz_replay_changes != NULL;
-    size_t step = size / (is_slow ? fuzz_replay_changes : PREFIX_COUNT_MAX) + 1;
+    size_t step = size / (is_slow ? fuzz_replay_changes : share(PREFIX_COUNT_MAX, files)) + 1;
     for (size_t prefix = 0; prefix < size; prefix += step)
         run_on(bytes, prefix);
     run_on(bytes, size);
     if (size > 0)
-        run_on_changed(bytes, size, is_slow ? fuzz_replay_changes : CHANGED_COUNT);
+        run_on_changed(bytes, size, is_slow ? fuzz_replay_changes : share(CHANGED_COUNT, files));
     return true;
 }
 
@@ -95,7 +101,7 @@ int main(int argc, char **argv)
     bool is_fine = bytes && argc > 1;
 
     for (int i = 1; is_fine && i < argc; i++)
-        is_fine = run_on_file(argv[i], bytes);
+        is_fine = run_on_file(argv[i], bytes, (unsigned)argc - 1);
     free(bytes);
     return is_fine ? 0 : 1;
 }
