@@ -157,49 +157,32 @@ local function take_suspect(c, p, room)
   return false
 end
 
--- What waits, shard by shard, in order: routes asked for into list, in the order asked; what was seen is the answer. One
--- EXISTS tells how many shards have anything: behind the last of those nobody looks, so that a claim after a wake that
--- names the shard looks at one.
+-- What waits, shard by shard, in order: routes asked for into list, in the order asked; hints are the answer, of routes
+-- that were not asked for: route -> best band and a shard. One EXISTS tells how many shards have anything: behind the
+-- last of those nobody looks, so that a claim after a wake that names the shard looks at one.
 local function look(shards, room, asked, list)
-  local keys, seen, others, is_told = {}, {}, 0, {}
+  local keys, hints, hints_count = {}, {}, 0
   for i, p in ipairs(shards) do keys[i] = offered_by_prefix[p] end
   local left = call('EXISTS', unpack(keys))
   for i, p in ipairs(shards) do
     if left == 0 then break end
     -- Listed while hints are wanted; asked for by name when there are enough, or the list was too short.
-    local waiting = others < LIMIT_HINT_ROUTES and call('ZRANGE', keys[i], '0', LOOK_LAST, 'WITHSCORES')
+    local waiting = hints_count < LIMIT_HINT_ROUTES and call('ZRANGE', keys[i], '0', LOOK_LAST, 'WITHSCORES')
     local best = {}
-    if waiting then
-      seen[#seen + 1] = {p = p, waiting = waiting}
-      for at = 1, #waiting, 2 do
-        local route = waiting[at]
-        best[route] = waiting[at + 1]
-        if not room[route] and not is_told[route] then others, is_told[route] = others + 1, true end
-      end
+    for at = 1, waiting and #waiting or 0, 2 do
+      local route, number = waiting[at], tonumber(waiting[at + 1])
+      local hint = hints[route]
+      best[route] = number
+      if not hint and not room[route] then hints_count = hints_count + 1 end
+      if not room[route] and (not hint or number < hint.best) then hints[route] = {p = p, best = number} end
     end
     if asked[1] and (not waiting or #waiting == LOOK_ALL) then
-      for at, number in ipairs(call('ZMSCORE', keys[i], unpack(asked))) do best[asked[at]] = number or nil end
+      for at, number in ipairs(call('ZMSCORE', keys[i], unpack(asked))) do best[asked[at]] = number and tonumber(number) or nil end
     end
     for _, route in ipairs(asked) do
-      if best[route] then list[#list + 1] = {p = p, route = route, best = tonumber(best[route])} end
+      if best[route] then list[#list + 1] = {p = p, route = route, best = best[route]} end
     end
     if next(best) then left = left - 1 end
-  end
-  return seen
-end
-
--- Routes that wait and were not asked for: route -> best band and a shard.
-local function find_hints(seen, room)
-  local hints, count = {}, 0
-  for _, shard in ipairs(seen) do
-    local waiting = shard.waiting
-    for i = 1, #waiting, 2 do
-      local route, best = waiting[i], tonumber(waiting[i + 1])
-      local hint = hints[route]
-      if not hint and not room[route] then count = count + 1 end
-      if not room[route] and (not hint or best < hint.best) then hints[route] = {p = shard.p, best = best} end
-    end
-    if count >= LIMIT_HINT_ROUTES then break end
   end
   return hints
 end
@@ -231,7 +214,7 @@ function verbs.claim(keys, args)
   end
   call('ZREM', IDLE, child)
   local list = {}
-  local seen = look(prefixes(keys), room, asked, list)
+  local hints = look(prefixes(keys), room, asked, list)
   if args[5] == '1' and c.left > 0 then
     for _, p in ipairs(call('SMEMBERS', SUSPECT_SHARDS)) do
       if take_suspect(c, p, room) then break end
@@ -259,8 +242,8 @@ function verbs.claim(keys, args)
     named[#named + 1] = route
     named[#named + 1] = '0'
   end
-  -- Who is full has no use for hints.
-  for route, hint in pairs(c.left > 0 and find_hints(seen, room) or {}) do
+  -- Who is full is told as well: where nobody names a route, nobody asks for it.
+  for route, hint in pairs(hints) do
     if #named >= 2 * LIMIT_HINT_ROUTES then break end
     named[#named + 1] = route
     named[#named + 1] = tostring(hint.best)

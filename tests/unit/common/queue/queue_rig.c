@@ -166,6 +166,21 @@ void rig_stop(struct rig *rig)
     rig_redis_stop(&rig->redis);
 }
 
+int rig_set_up(void **state)
+{
+    static struct rig rig;
+
+    rig_start(&rig, NULL);
+    *state = &rig;
+    return 0;
+}
+
+int rig_tear_down(void **state)
+{
+    rig_stop(*state);
+    return 0;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     (void)timer; /* only wakes the loop */

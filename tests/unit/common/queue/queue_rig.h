@@ -43,6 +43,9 @@ struct rig {
 
 void rig_start(struct rig *rig, const char *const *extra);
 void rig_stop(struct rig *rig);
+/* The same as set-up and tear-down of a test: *state is the rig. */
+int rig_set_up(void **state);
+int rig_tear_down(void **state);
 struct queue *rig_queue(struct rig *rig, const char *name); /* and waits until it is ready */
 struct queue *rig_queue_unready(struct rig *rig, const char *name);
 void rig_close(struct rig *rig, struct queue *queue);

@@ -8,21 +8,6 @@
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 
-static int set_up(void **state)
-{
-    static struct rig rig;
-
-    rig_start(&rig, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_stop(*state);
-    return 0;
-}
-
 static void wait_state(struct rig *rig, struct queue *queue, const struct job_id *id,
                        enum job_state state)
 {
@@ -649,24 +634,29 @@ static void what_is_claimed_is_what_is_stored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(submit_claim_finish_get, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_is_claimed_is_what_is_stored, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(large_bodies_and_results_go_in_pieces, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(small_records_come_whole, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(retry_waits_and_counts, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(release_counts_nothing_and_goes_first, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(cancel_in_every_live_state, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(forget_removes_the_result, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(deadlines_are_kept, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_deadline_outlasts_a_run, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(far_deadlines_come_near, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(usual_deadlines_are_found_by_the_index, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(sweeps_keep_up_with_deadlines, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(delayed_jobs_start_when_due, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(idempotency_keys, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(one_batch_with_everything, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(scripts_where_functions_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(functions_that_vanish_come_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(submit_claim_finish_get, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(what_is_claimed_is_what_is_stored, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(large_bodies_and_results_go_in_pieces, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(small_records_come_whole, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(retry_waits_and_counts, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(release_counts_nothing_and_goes_first, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(cancel_in_every_live_state, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(forget_removes_the_result, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(deadlines_are_kept, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_deadline_outlasts_a_run, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(far_deadlines_come_near, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(usual_deadlines_are_found_by_the_index, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(sweeps_keep_up_with_deadlines, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(delayed_jobs_start_when_due, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(idempotency_keys, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(one_batch_with_everything, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(scripts_where_functions_are_refused, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(functions_that_vanish_come_back, rig_set_up, rig_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

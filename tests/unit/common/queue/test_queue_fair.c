@@ -10,21 +10,6 @@
 #include "common/job/job_codec.h"
 #include "common/queue/queue_fleet.h"
 
-static int set_up(void **state)
-{
-    static struct rig rig;
-
-    rig_start(&rig, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_stop(*state);
-    return 0;
-}
-
 struct many {
     unsigned left, kept, full;
     const char *reason;
@@ -209,6 +194,26 @@ static void the_route_asked_for_first_goes_first(void **state)
         assert_int_equal(claimed->count, 1);
         assert_int_equal(claimed->routes[0][0], i % 2 == 0 ? 'a' : 'z');
     }
+    rig_close(rig, queue);
+}
+
+/* A claim that fills its child tells of other routes all the same: else one that nobody has named
+ * would wait until the others are through. */
+static void who_is_full_hears_of_other_routes(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "test");
+    struct queue_room room = {slice_of("a"), 5};
+    struct queue_claim_request request = {
+        .rooms = &room, .rooms_count = 1, .count_max = 1, .wants_wake = true};
+
+    submit_many(rig, queue, "a", "a", JOB_NORMAL, 1, 100);
+    submit_many(rig, queue, "z", "a", JOB_HIGH, 1, 1);
+    const struct rig_claimed *claimed = rig_claim_request(rig, queue, &request);
+    assert_int_equal(claimed->count, 1);
+    assert_true(claimed->has_more);
+    assert_int_equal(claimed->waiting_count, 1);
+    assert_string_equal(claimed->waiting[0], "z");
     rig_close(rig, queue);
 }
 
@@ -606,21 +611,27 @@ static void usage_of_a_tenant(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(tenants_take_turns, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(weights_share, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_new_lane_has_no_hoarded_credit, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(low_keeps_a_twentieth, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(high_goes_first_over_all_shards, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(routes_do_not_block_each_other, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_route_asked_for_first_goes_first, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(hints_name_every_route_once, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(more_waiting_routes_than_one_look_shows, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(limits_refuse_and_leave_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lists_are_newest_first_and_complete, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(lists_find_what_came_late, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(census_and_pause, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(processes_publish_themselves, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(usage_of_a_tenant, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tenants_take_turns, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(weights_share, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_new_lane_has_no_hoarded_credit, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(low_keeps_a_twentieth, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(high_goes_first_over_all_shards, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(routes_do_not_block_each_other, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(the_route_asked_for_first_goes_first, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(who_is_full_hears_of_other_routes, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(hints_name_every_route_once, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(more_waiting_routes_than_one_look_shows, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(limits_refuse_and_leave_nothing, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(lists_are_newest_first_and_complete, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(lists_find_what_came_late, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(census_and_pause, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(processes_publish_themselves, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(usage_of_a_tenant, rig_set_up, rig_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,21 +11,6 @@
 #include "common/job/job_codec.h"
 #include "common/queue/queue_functions.h"
 
-static int set_up(void **state)
-{
-    static struct rig rig;
-
-    rig_start(&rig, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_stop(*state);
-    return 0;
-}
-
 static void make_member(const struct job *job, char out[JOB_MEMBER_SIZE])
 {
     job_ticket_make(job, out);
@@ -652,20 +637,26 @@ static void functions_follow_the_state_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_recovered_job_fences_its_old_worker, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_dead_child_is_found_by_its_id, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(leases_lapse_and_are_renewed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(blame_falls_on_the_culprit_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_is_no_record_hurts_no_other, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_recovered_job_fences_its_old_worker, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_dead_child_is_found_by_its_id, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(leases_lapse_and_are_renewed, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(blame_falls_on_the_culprit_alone, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(suspects_run_alone_and_end_as_poison, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_broken_record_fails_alone, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(what_is_no_record_hurts_no_other, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_newer_record_is_left_alone, rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(leases_and_deadlines_of_newer_records_are_left_alone,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_newer_suspect_is_left_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(suspects_of_one_route_hold_up_no_others, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(every_life_ends_once, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(functions_follow_the_state_table, set_up, tear_down),
+                                        rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_newer_suspect_is_left_alone, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(suspects_of_one_route_hold_up_no_others, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(every_life_ends_once, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(functions_follow_the_state_table, rig_set_up,
+                                        rig_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,21 +9,6 @@
 #include "common/base/clock.h"
 #include "common/queue/queue_fleet.h"
 
-static int set_up(void **state)
-{
-    static struct rig rig;
-
-    rig_start(&rig, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_stop(*state);
-    return 0;
-}
-
 struct heard {
     struct job_id id;
     enum job_state states[32];
@@ -448,16 +433,19 @@ static void a_cancel_while_the_claim_waits_for_another_is_noticed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_held_job_tells_its_end, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(followers_hear_every_change, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(follows_are_counted, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_one_follower_is_answered_all_hear, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(missed_messages_are_made_up_for, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(workers_are_told, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_cancel_that_nobody_heard_is_noticed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_cancel_during_the_claim_is_noticed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_held_job_tells_its_end, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(followers_hear_every_change, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(follows_are_counted, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(what_one_follower_is_answered_all_hear, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(missed_messages_are_made_up_for, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(workers_are_told, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_cancel_that_nobody_heard_is_noticed, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_cancel_during_the_claim_is_noticed, rig_set_up,
+                                        rig_tear_down),
         cmocka_unit_test_setup_teardown(a_cancel_while_the_claim_waits_for_another_is_noticed,
-                                        set_up, tear_down),
+                                        rig_set_up, rig_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,12 +25,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    rig_stop(*state);
-    return 0;
-}
-
 static void wait_reason(struct rig *rig, struct queue *queue, const char *reason)
 {
     struct queue_health health;
@@ -575,17 +569,17 @@ static void a_slow_store_is_not_flooded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(commits_wait_for_redis, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_commit_that_breaks_hurts_no_other, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(killed_in_the_middle, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_full_store_drains, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(unfit_with_a_reason_and_fit_again, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_replica_must_have_it, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(another_store_is_noticed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_stopped_redis_is_noticed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(impostors_do_no_harm, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(nobody_there, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_slow_store_is_not_flooded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(commits_wait_for_redis, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_that_breaks_hurts_no_other, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(killed_in_the_middle, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_full_store_drains, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(unfit_with_a_reason_and_fit_again, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_replica_must_have_it, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(another_store_is_noticed, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_stopped_redis_is_noticed, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(impostors_do_no_harm, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(nobody_there, set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_slow_store_is_not_flooded, set_up, rig_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

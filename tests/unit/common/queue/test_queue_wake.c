@@ -1,21 +1,6 @@
 /* Wake-ups: who is told that a job waits, and where its claim looks. */
 #include "queue_rig.h"
 
-static int set_up(void **state)
-{
-    static struct rig rig;
-
-    rig_start(&rig, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    rig_stop(*state);
-    return 0;
-}
-
 static void on_wake(void *arg)
 {
     *(int *)arg += 1;
@@ -96,8 +81,10 @@ static void a_woken_claim_looks_where_the_job_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(idle_children_are_woken_one_at_a_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_woken_claim_looks_where_the_job_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(idle_children_are_woken_one_at_a_time, rig_set_up,
+                                        rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_woken_claim_looks_where_the_job_is, rig_set_up,
+                                        rig_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
