@@ -85,6 +85,13 @@ static void on_wake(void *arg)
     claim_wake(&worker->runner);
 }
 
+static void on_handed(const struct queue_claim_result *result, void *arg)
+{
+    struct worker *worker = arg;
+    if (worker->phase < WORKER_CLOSING)
+        claim_take_handed(&worker->runner, result);
+}
+
 static void on_cancel(const struct job_id *id, unsigned claim, void *arg)
 {
     struct worker *worker = arg;
@@ -250,8 +257,11 @@ static int open_handles(struct worker *worker)
 static int open_queue(struct worker *worker, const struct settings *settings,
                       struct error_text *why)
 {
-    const struct queue_worker_events events = {
-        .on_wake = on_wake, .on_cancel = on_cancel, .on_control = on_control, .arg = worker};
+    const struct queue_worker_events events = {.on_wake = on_wake,
+                                               .on_handed = on_handed,
+                                               .on_cancel = on_cancel,
+                                               .on_control = on_control,
+                                               .arg = worker};
     struct queue_options options = {.loop = &worker->loop,
                                     .url = settings->redis.url,
                                     .durability = settings->redis.durability,

@@ -267,7 +267,8 @@ static int plan_redis(struct up *up)
                                     {"--appendfsync", is_durable ? "always" : "everysec"},
                                     {"--no-appendfsync-on-rewrite", "no"},
                                     {"--maxmemory-policy", "noeviction"},
-                                    {"--busy-reply-threshold", "500"}};
+                                    {"--busy-reply-threshold", "500"},
+                                    {"--latency-tracking", "no"}};
     int status = find_program(child, "redis-server", REDIS_STOP_MS);
 
     child->shell = "/bin/sh";

@@ -1,5 +1,6 @@
 /* claim: one call over all shards, one MGET of the records that are too large to come with its
- * answer, then what stands apart of them. */
+ * answer, then what stands apart of them. What a standing claim brings comes by a message instead
+ * (functions/claim.lua) and goes the same way from there. */
 #include "common/queue/queue_private.h"
 
 #include <stdlib.h>
@@ -34,8 +35,13 @@ struct claim {
     unsigned hints_count;
     bool has_more;
     unsigned newer_count;
+    bool is_open;    /* was sent or handed: may bring a job whose cancel comes before it */
     bool is_current; /* was sent: no other claim starts before it is done */
+    bool is_handed;
+    bool goes_back; /* handed, and nobody here takes it */
 };
+
+static void withdrawal_step(struct queue *queue);
 
 /* A record that fails its checks twice is ended here. */
 struct read_again {
@@ -59,11 +65,16 @@ static void claim_done(struct claim *claim, int status)
 
     if (claim->is_current)
         queue->is_claiming = false;
+    if (claim->is_open)
+        queue->claims_open--;
+    if (claim->is_handed)
+        queue->handed_open--;
     claim->on_claim(&result, claim->arg);
-    if (claim->is_current && (queue->missed_cancel || is_late)) {
-        queue->missed_cancel = false;
+    if (claim->is_open && (queue->missed_cancel || is_late))
         queue_renew_soon(queue);
-    }
+    if (queue->claims_open == 0)
+        queue->missed_cancel = false;
+    withdrawal_step(queue);
     for (unsigned i = 0; i < claim->count; i++)
         queue_load_deinit(&claim->loads[i]);
     free(claim->loads);
@@ -81,7 +92,8 @@ static void claim_step(struct claim *claim)
             continue;
         claim->jobs[claim->jobs_count++] = claim->loads[i].job;
         /* Not before all are here: who hears that a lease has ended must know the job. */
-        queue_lease_add(claim->op.queue, &claim->loads[i].job, claim->asked_boot_ms);
+        if (!claim->goes_back)
+            queue_lease_add(claim->op.queue, &claim->loads[i].job, claim->asked_boot_ms);
     }
     claim_done(claim, claim->jobs_count > 0 ? 0 : claim->status);
 }
@@ -245,6 +257,20 @@ static void read_hints(struct claim *claim, const struct redisReply *reply)
     }
 }
 
+static struct queue_load new_load(struct claim *claim)
+{
+    return (struct queue_load){
+        .queue = claim->op.queue, .wants_payload = true, .on_loaded = on_loaded, .arg = claim};
+}
+
+/* An id of a job that this store can hold. */
+static int read_id(const struct queue *queue, const char *bytes, struct job_id *out)
+{
+    int status = job_id_parse_core((struct slice){bytes, JOB_ID_CORE_SIZE}, out);
+
+    return status == 0 && job_id_shard(out) >= queue->shards ? ERR_PROTOCOL : status;
+}
+
 static int read_answer(struct claim *claim, const struct redisReply *reply)
 {
     const struct redisReply *ids;
@@ -264,9 +290,8 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
     for (size_t at = 0; at < ids->len; at += JOB_ID_CORE_SIZE) {
         struct queue_load *load = &claim->loads[claim->count];
 
-        *load = (struct queue_load){
-            .queue = claim->op.queue, .wants_payload = true, .on_loaded = on_loaded, .arg = claim};
-        if (job_id_parse_core((struct slice){ids->str + at, JOB_ID_CORE_SIZE}, &load->id) < 0)
+        *load = new_load(claim);
+        if (read_id(claim->op.queue, ids->str + at, &load->id) < 0)
             return ERR_PROTOCOL;
         claim->count++;
     }
@@ -277,28 +302,39 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
     return 0;
 }
 
-/* Records that came along are taken at once, the others are asked for. */
-static void take_records(struct claim *claim, const struct redisReply *reply)
+/* A record that came along is taken at once, the others are asked for. */
+static void take_record(struct claim *claim, unsigned index, const char *bytes, size_t size,
+                        int64_t claimed_at_ms)
 {
-    const struct redisReply *records = reply->element[5];
+    struct queue_load *load = &claim->loads[index];
 
-    claim->waiting = claim->count + 1; /* one for this function, or for the answer it asks for */
-    for (unsigned i = 0; i < claim->count; i++) {
-        const struct redisReply *one = records->element[i];
-        struct queue_load *load = &claim->loads[i];
-
-        if (one->type != REDIS_REPLY_STRING || one->len == 0) {
-            claim->apart[claim->apart_count++] = i;
-            continue;
-        }
-        load->claim_token = claim->token;
-        load->claimed_at_ms = reply->element[4]->integer;
-        queue_load_start(load, one->str, one->len);
+    if (size == 0) {
+        claim->apart[claim->apart_count++] = index;
+        return;
     }
+    load->claim_token = claim->token;
+    load->claimed_at_ms = claimed_at_ms;
+    queue_load_start(load, bytes, size);
+}
+
+static void take_apart(struct claim *claim)
+{
     if (claim->apart_count > 0 && redis_link_is_up(claim->op.queue->commands))
         ask_records(claim);
     else
         on_records(&claim->records_op, claim->apart_count > 0 ? ERR_OFFLINE : 0, NULL);
+}
+
+static void take_records(struct claim *claim, const struct redisReply *reply)
+{
+    claim->waiting = claim->count + 1; /* one for take_apart, or for the answer it asks for */
+    for (unsigned i = 0; i < claim->count; i++) {
+        const struct redisReply *one = reply->element[5]->element[i];
+        size_t size = one->type == REDIS_REPLY_STRING ? one->len : 0;
+
+        take_record(claim, i, one->str, size, reply->element[4]->integer);
+    }
+    take_apart(claim);
 }
 
 static void on_answer(struct queue_op *op, int status, const struct redisReply *reply)
@@ -313,6 +349,15 @@ static void on_answer(struct queue_op *op, int status, const struct redisReply *
         take_records(claim, reply);
     else
         claim_done(claim, status);
+}
+
+static void note_standing(struct queue *queue, const struct claim *claim)
+{
+    struct queue_standing *standing = &queue->standing[queue->standing_next];
+
+    queue->standing_next = (queue->standing_next + 1) % QUEUE_STANDING_MAX;
+    memcpy(standing->token, claim->token, JOB_TOKEN_SIZE);
+    standing->asked_boot_ms = claim->asked_boot_ms;
 }
 
 void queue_claim(struct queue *queue, const struct queue_claim_request *request,
@@ -333,11 +378,14 @@ void queue_claim(struct queue *queue, const struct queue_claim_request *request,
         queue_op_fail(queue, &claim->op, status);
         return;
     }
-    queue->is_claiming = claim->is_current = true;
+    queue->is_claiming = claim->is_current = claim->is_open = true;
+    queue->claims_open++;
     claim->asked_boot_ms = clock_boot_ms();
     memcpy(claim->token, queue->self_id, QUEUE_SELF_SIZE);
     digest_random(claim->token + QUEUE_SELF_SIZE, JOB_TOKEN_SIZE - QUEUE_SELF_SIZE);
-    queue_call_begin_all(queue, VERB_CLAIM, queue->claim_shard, 6 + 2 * rooms);
+    if (request->wants_wake && request->hand_max > 0)
+        note_standing(queue, claim);
+    queue_call_begin_all(queue, VERB_CLAIM, queue->claim_shard, 7 + 2 * rooms);
     queue->claim_shard = (queue->claim_shard + 1) % queue->shards;
     redis_link_argument(queue->commands, queue->self_id, QUEUE_SELF_SIZE);
     redis_link_argument(queue->commands, claim->token, JOB_TOKEN_SIZE);
@@ -345,10 +393,178 @@ void queue_claim(struct queue *queue, const struct queue_claim_request *request,
     redis_link_number(queue->commands, count);
     redis_link_text(queue->commands, request->takes_suspect ? "1" : "0");
     redis_link_text(queue->commands, request->wants_wake ? "1" : "0");
+    redis_link_number(queue->commands, request->hand_max);
     for (unsigned i = 0; i < rooms; i++) {
         redis_link_argument(queue->commands, request->rooms[i].route.bytes,
                             request->rooms[i].route.size);
         redis_link_number(queue->commands, request->rooms[i].room);
     }
     queue_call_end(queue, &claim->op);
+}
+
+/* ---- what is handed ----------------------------------------------------------------- */
+
+enum {
+    HANDED_HEAD = 1 + JOB_TOKEN_SIZE + 6 + 1, /* 'j', token, time, has more */
+    HANDED_ROW = JOB_ID_CORE_SIZE + 2,        /* and the record */
+};
+
+static unsigned le16(const char *bytes)
+{
+    return (unsigned char)bytes[0] | (unsigned)(unsigned char)bytes[1] << 8;
+}
+
+/* How many jobs; -1: this is no such message. */
+static int count_handed(const struct queue *queue, const char *bytes, size_t size)
+{
+    int count = 0;
+
+    if (size < HANDED_HEAD)
+        return -1;
+    for (size_t at = HANDED_HEAD; at < size; count++) {
+        struct job_id id;
+
+        if (count == LIMIT_CLAIM_COUNT || size - at < HANDED_ROW ||
+            read_id(queue, bytes + at, &id) < 0)
+            return -1;
+        size_t record_size = le16(bytes + at + JOB_ID_CORE_SIZE);
+        at += HANDED_ROW;
+        if (record_size > size - at)
+            return -1;
+        at += record_size;
+    }
+    return count > 0 ? count : -1;
+}
+
+static void on_given_back(int status, void *arg)
+{
+    (void)arg;
+    log_event(LOG_DEBUG, "handed_given_back", LOG_I("status", status));
+}
+
+static void give_back(const struct queue_claim_result *result, void *arg)
+{
+    for (unsigned i = 0; i < result->jobs_count; i++)
+        queue_release(arg, &result->jobs[i], on_given_back, NULL);
+}
+
+/* When the claim was sent that this token is of: the lease is not older. False: too long ago to
+ * count on it. */
+static bool find_standing(const struct queue *queue, const uint8_t *token, int64_t *out_boot_ms)
+{
+    for (int i = 0; i < QUEUE_STANDING_MAX; i++) {
+        const struct queue_standing *one = &queue->standing[i];
+
+        if (memcmp(one->token, token, JOB_TOKEN_SIZE) == 0) {
+            *out_boot_ms = one->asked_boot_ms;
+            return clock_boot_ms() - one->asked_boot_ms < queue->lease_ms / 2;
+        }
+    }
+    return false;
+}
+
+void queue_on_handed(struct queue *queue, const char *bytes, size_t size)
+{
+    int count = count_handed(queue, bytes, size);
+    struct claim *claim;
+    int64_t claimed_at_ms = 0;
+
+    if (count < 0 || memcmp(bytes + 1, queue->self_id, QUEUE_SELF_SIZE) != 0)
+        return;
+    claim = queue_alloc(sizeof(*claim));
+    claim->op.queue = queue;
+    memcpy(claim->token, bytes + 1, JOB_TOKEN_SIZE);
+    claim->on_claim = queue->events.on_handed;
+    claim->arg = queue->events.arg;
+    if (!find_standing(queue, claim->token, &claim->asked_boot_ms) || !claim->on_claim) {
+        claim->goes_back = true;
+        claim->asked_boot_ms = clock_boot_ms();
+        claim->on_claim = give_back;
+        claim->arg = queue;
+    }
+    claim->is_open = claim->is_handed = true;
+    queue->claims_open++;
+    queue->handed_open++;
+    for (int i = 5; i >= 0; i--)
+        claimed_at_ms = claimed_at_ms << 8 | (unsigned char)bytes[1 + JOB_TOKEN_SIZE + i];
+    claim->has_more = bytes[HANDED_HEAD - 1] != 0;
+    claim->loads = queue_alloc((size_t)count * sizeof(*claim->loads));
+    claim->count = (unsigned)count;
+    claim->waiting = claim->count + 1;
+    for (size_t at = HANDED_HEAD, i = 0; at < size; i++) {
+        size_t record_size = le16(bytes + at + JOB_ID_CORE_SIZE);
+
+        claim->loads[i] = new_load(claim);
+        int status = read_id(queue, bytes + at, &claim->loads[i].id);
+        CHECK(status == 0); /* count_handed looked */
+        at += HANDED_ROW;
+        take_record(claim, (unsigned)i, bytes + at, record_size, claimed_at_ms);
+        at += record_size;
+    }
+    take_apart(claim);
+}
+
+/* ---- going -------------------------------------------------------------------------- */
+
+struct queue_withdrawal {
+    struct queue_op op; /* twice: of the commands, then of the subscription */
+    queue_done_fn on_done;
+    void *arg;
+    bool is_out;  /* Redis hands us nothing any more */
+    bool is_over; /* no message is on its way any more */
+    int status;
+};
+
+static void withdrawal_step(struct queue *queue)
+{
+    struct queue_withdrawal *going = queue->withdrawal;
+
+    if (!going || !going->is_over || queue->handed_open > 0)
+        return;
+    queue->withdrawal = NULL;
+    going->on_done(going->status, going->arg);
+    free(going);
+}
+
+static void on_withdrawn(struct queue_op *op, int status, const struct redisReply *reply)
+{
+    struct queue_withdrawal *going = (struct queue_withdrawal *)op;
+    struct queue *queue = op->queue;
+
+    (void)reply;
+    if (status == 0 && !going->is_out && queue->messages && redis_link_is_up(queue->messages)) {
+        /* Answered on the way that messages come by: after all of them. */
+        going->is_out = true;
+        redis_link_begin(queue->messages, 2);
+        redis_link_text(queue->messages, "SUBSCRIBE");
+        redis_link_text(queue->messages, QUEUE_CHANNEL_CONTROL);
+        redis_link_end(queue->messages, queue_on_reply, op);
+        return;
+    }
+    going->is_over = true;
+    going->status = status;
+    withdrawal_step(queue);
+}
+
+void queue_withdraw(struct queue *queue, queue_done_fn on_done, void *arg)
+{
+    struct queue_withdrawal *going = queue_alloc(sizeof(*going));
+    struct redis_link *link = queue->commands;
+    int status = queue_can_write(queue);
+
+    CHECK(!queue->withdrawal);
+    queue->withdrawal = going;
+    going->op.queue = queue;
+    going->op.on_reply = on_withdrawn;
+    going->on_done = on_done;
+    going->arg = arg;
+    if (status < 0) {
+        queue_op_fail(queue, &going->op, status);
+        return;
+    }
+    redis_link_begin(link, 3);
+    redis_link_text(link, "ZREM");
+    redis_link_text(link, QUEUE_KEY_IDLE);
+    redis_link_argument(link, queue->self_id, QUEUE_SELF_SIZE);
+    redis_link_end(link, queue_on_reply, &going->op);
 }

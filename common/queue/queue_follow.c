@@ -295,12 +295,16 @@ static void on_child_message(struct queue *queue, const char *bytes, size_t size
             queue->events.on_wake(queue->events.arg);
         return;
     }
+    if (size >= 1 && bytes[0] == 'j') {
+        queue_on_handed(queue, bytes, size);
+        return;
+    }
     if (size != 1 + JOB_ID_CORE_SIZE + 2 || bytes[0] != 'c' ||
         job_id_parse_core((struct slice){bytes + 1, JOB_ID_CORE_SIZE}, &id) < 0)
         return;
     claim = (unsigned char)bytes[size - 2] | (unsigned)(unsigned char)bytes[size - 1] << 8;
     if (!queue_lease_drop(queue, &id, claim))
-        queue->missed_cancel = queue->is_claiming;
+        queue->missed_cancel = queue->claims_open > 0;
     if (queue->events.on_cancel)
         queue->events.on_cancel(&id, claim, queue->events.arg);
 }

@@ -18,6 +18,8 @@ enum {
     FOLLOW_MS = 60 * 1000,
     CLAIM_BYTES = 32 << 20,   /* bodies of one claim call, so that a worker's memory is bounded */
     CLAIM_INLINE_LAST = 4095, /* last byte of records that come with the answer of a claim */
+    HANDED_MAX = 8,           /* jobs that a standing claim brings: a message holds them all */
+    STANDING_MS = 2500, /* children ask anew each second; one that is no more is given nothing */
     INSPECT_SCAN = 200,
     DEADLINE_GRACE_S = 60 * 24 * 3600, /* index lists outlast an outage of this, until walked */
     ASIDE_MS = 1000, /* how long a job of a newer version is left before it is looked at again */
@@ -50,6 +52,8 @@ static const struct {
     {"FOLLOW_MS", FOLLOW_MS},
     {"CLAIM_BYTES", CLAIM_BYTES},
     {"CLAIM_INLINE_LAST", CLAIM_INLINE_LAST},
+    {"HANDED_MAX", HANDED_MAX},
+    {"STANDING_MS", STANDING_MS},
     {"INSPECT_SCAN", INSPECT_SCAN},
     {"JOB_SCHEMA", JOB_SCHEMA},
     {"ASIDE_MS", ASIDE_MS},

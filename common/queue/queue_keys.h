@@ -26,6 +26,7 @@ struct queue_key queue_key_leases(unsigned shard);
 struct queue_key queue_key_fleet(const char *kind);
 struct queue_key queue_key_fleet_member(const char *kind, const char *id, size_t id_size);
 
+#define QUEUE_KEY_IDLE "{0}:idle"
 #define QUEUE_KEY_STORE_ID "{0}:id"
 #define QUEUE_KEY_CONFIG "{0}:cfg"
 #define QUEUE_KEY_TENANTS "{0}:T"

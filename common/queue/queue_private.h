@@ -10,6 +10,7 @@
 #include "common/queue/queue_functions.h"
 #include "common/queue/queue_keys.h"
 #include "common/queue/queue_map.h"
+#include "common/queue/queue_store.h"
 #include "common/queue/queue_worker.h"
 #include "common/queue/redis_link.h"
 
@@ -22,6 +23,7 @@ enum {
     QUEUE_FOLLOWED_MAX = 200000,
     QUEUE_LEASES_MAX = 1 << 20, /* more than worker.inflight_max may be */
     QUEUE_TENANTS_KNOWN = 256,
+    QUEUE_STANDING_MAX = 4, /* claims that went out while the message for one was on its way */
 };
 
 /* Something that waits for an answer. on_reply runs once for each command sent with it, or once by
@@ -40,31 +42,6 @@ struct queue_ops {
     size_t bytes;
 };
 
-/* What is known of the Redis behind the connection. */
-struct queue_store {
-    bool is_fit; /* probed, functions there, identity as before */
-    bool is_probing;
-    bool is_strange; /* not the store we know: not even reads make sense */
-    bool uses_scripts;
-    bool is_nearly_full;
-    bool was_loaded; /* functions were loaded in this probe */
-    const char *reason;
-    char detail[256];
-    char note[128]; /* what could not be checked */
-    char id[33];
-    char version[32];
-    int64_t memory_used, memory_max;
-    int64_t claimable_mono_ms; /* last sweep that was answered */
-    int64_t probed_mono_ms;
-    int64_t newer_mono_ms;   /* when we last said that a newer version's jobs are here; 0: never */
-    unsigned schema;         /* what new records are written in; 0: not known yet */
-    bool is_clock_known;     /* false: the offset is that of our own wall clock */
-    int64_t clock_offset_ms; /* Redis' clock minus boot time, which nobody sets */
-    unsigned info_left;      /* answers the probe waits for */
-    int info_status;
-    struct buf info;
-};
-
 struct queue_gather {
     struct queue_ops ops;
     int64_t since_mono_ms; /* of the oldest */
@@ -72,6 +49,14 @@ struct queue_gather {
     unsigned jobs_max;
     int wait_ms;
 };
+
+/* A claim that may be answered by a message, later. */
+struct queue_standing {
+    uint8_t token[JOB_TOKEN_SIZE];
+    int64_t asked_boot_ms;
+};
+
+struct queue_withdrawal;
 
 struct queue {
     struct uv_loop_s *loop;
@@ -121,8 +106,13 @@ struct queue {
 
     struct queue_map leases;
     bool is_claiming;
+    unsigned claims_open;                /* that one, and what was handed and is not all here yet */
+    unsigned handed_open;                /* of these the latter */
+    struct queue_withdrawal *withdrawal; /* waits for them */
     bool is_renewing;
-    bool missed_cancel; /* a notice came for a job that a claim may be bringing */
+    bool missed_cancel; /* a notice came for a job that one of these may be bringing */
+    struct queue_standing standing[QUEUE_STANDING_MAX]; /* the last ones */
+    unsigned standing_next;
     int64_t renewed_boot_ms;
     unsigned claim_shard; /* looked at first by the next claim */
     queue_lost_fn on_lost;
@@ -189,6 +179,8 @@ void queue_on_message(const struct redisReply *reply, void *arg);
 void queue_follow_held(struct queue *queue, const struct job_id *id);
 void queue_follow_held_done(struct queue *queue, const struct job_id *id, bool is_kept);
 void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed_boot_ms);
+/* A message to this child that begins with 'j': what its standing claim has brought. */
+void queue_on_handed(struct queue *queue, const char *bytes, size_t size);
 /* False: it was not held. */
 bool queue_lease_drop(struct queue *queue, const struct job_id *id, unsigned claim);
 /* What was cancelled or lost unheard is learnt from the next round: let it come at once. */

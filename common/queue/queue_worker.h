@@ -17,6 +17,7 @@ struct queue_claim_request {
     unsigned count_max; /* over all routes, <= LIMIT_CLAIM_COUNT */
     bool takes_suspect; /* one suspect may come along */
     bool wants_wake;    /* nothing found: remember us as idle */
+    unsigned hand_max;  /* idle, so many new jobs for these rooms may be handed to us: on_handed */
 };
 
 struct queue_claim_result {
@@ -37,6 +38,11 @@ void queue_claim(struct queue *queue, const struct queue_claim_request *request,
                  queue_claim_fn on_claim, void *arg);
 
 typedef void (*queue_done_fn)(int status, void *arg);
+
+/* We are not idle any more: nothing is handed to us once on_done has come. It comes after all that
+ * was handed before. A status below 0: Redis is away, and a moment (2.5 s) ends it as well. One at
+ * a time. */
+void queue_withdraw(struct queue *queue, queue_done_fn on_done, void *arg);
 
 /* running -> succeeded, failed or expired: job carries the final state, times, usage, error,
  * attempts, and payload = the result (stored in pieces when large). finish is for succeeded, fail
@@ -65,10 +71,14 @@ void queue_on_lost(struct queue *queue, queue_lost_fn on_lost, void *arg);
 int64_t queue_lease_age_ms(const struct queue *queue);
 
 /* wake: jobs may be waiting; claim, if need be without rooms: the claim hands the wake on to the
- * next idle child when this one cannot serve. cancel: this job was cancelled, abort it (already
- * recorded); control: pauses changed. After a reconnect wake comes, too. */
+ * next idle child when this one cannot serve. handed: new jobs that our last claim had room for
+ * were started for us by the submit that brought them (has_more: and brought more); we are not idle
+ * any more. It may cross with a later claim of ours, so there may be no room for them: release them
+ * then. cancel: this job was cancelled, abort it (already recorded); control: pauses changed. After
+ * a reconnect wake comes, too. */
 struct queue_worker_events {
     void (*on_wake)(void *arg);
+    queue_claim_fn on_handed; /* NULL: what is handed goes back */
     void (*on_cancel)(const struct job_id *id, unsigned claim, void *arg);
     void (*on_control)(void *arg);
     void *arg;

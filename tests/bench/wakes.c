@@ -1,10 +1,10 @@
-/* The floor under pickup: the six wake-ups of a job's way, by processes that do nothing else.
+/* The floor under pickup: the four wake-ups of a job's way, by processes that do nothing else.
  *
  *   wakes COUNT
  *
- * client -> broker -> Redis -> worker -> Redis -> worker -> upstream: the client is the upstream
- * too, TCP on loopback outside and Unix sockets inside, a byte a message, 5 ms of rest before each,
- * as pickup.c does it. Prints one JSON object, times in ms. */
+ * client -> broker -> Redis -> worker -> upstream: the client is the upstream too, TCP on loopback
+ * outside and Unix sockets inside, a byte a message, 5 ms of rest before each, as pickup.c does it.
+ * Prints one JSON object, times in ms. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -63,31 +63,28 @@ static void unix_pair(int ends[2])
         die("socketpair");
 }
 
-/* Waits for a byte of either; says of which. other may be -1. */
-static int receive(int one, int other, char *byte)
+/* Sleeps as an event loop does. */
+static void receive(int fd)
 {
-    struct pollfd fds[] = {{.fd = one, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    char byte;
 
-    if (poll(fds, 2, -1) < 0)
+    if (poll(&poll_fd, 1, -1) < 0)
         die("poll");
-    int fd = fds[0].revents ? one : other;
-    if (read(fd, byte, 1) != 1)
+    if (read(fd, &byte, 1) != 1)
         exit(0); /* the others have gone */
-    return fd;
 }
 
-static void pass(int fd, char byte)
+static void pass(int fd)
 {
-    if (write(fd, &byte, 1) != 1)
+    if (write(fd, "w", 1) != 1)
         exit(0);
 }
 
-/* A process that hands on what comes: of `from` to `to`, and of `back` to `back` again. A worker
- * (ask) sends what it gets first back once, as a claim, and hands on what it gets then. */
-static void relay(int from, int to, int back, int asks)
+/* A process that hands on what comes. */
+static void relay(int from, int to)
 {
     pid_t pid = fork();
-    char byte;
 
     if (pid < 0)
         die("fork");
@@ -95,12 +92,8 @@ static void relay(int from, int to, int back, int asks)
         return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (;;) {
-        int fd = receive(from, back, &byte);
-
-        if (asks && byte == 'w')
-            pass(fd, 'c');
-        else
-            pass(fd == from ? to : back, asks || fd == back ? 'r' : 'w');
+        receive(from);
+        pass(to);
     }
 }
 
@@ -114,7 +107,6 @@ static int compare(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     int count = argc == 2 ? atoi(argv[1]) : 0, submit[2], commit[2], wake[2], call[2];
-    char byte;
 
     if (count < 1 || count > COUNT_MAX) {
         fputs("wakes: wakes COUNT, from 1 to 1000000\n", stderr);
@@ -127,14 +119,14 @@ int main(int argc, char **argv)
     unix_pair(commit);
     unix_pair(wake);
     tcp_pair(call);
-    relay(submit[1], commit[0], -1, 0);    /* the broker */
-    relay(commit[1], wake[0], wake[0], 0); /* Redis: a wake for the submit, a reply for the claim */
-    relay(wake[1], call[0], -1, 1);        /* the worker */
+    relay(submit[1], commit[0]); /* the broker */
+    relay(commit[1], wake[0]);   /* Redis */
+    relay(wake[1], call[0]);     /* the worker */
     for (int i = -WARM_UP; i < count; i++) {
         poll(NULL, 0, REST_MS);
         int64_t started_ns = now_ns();
-        pass(submit[0], 'w');
-        receive(call[1], -1, &byte);
+        pass(submit[0]);
+        receive(call[1]);
         if (i >= 0)
             times[i] = (double)(now_ns() - started_ns) / 1e6;
     }

@@ -57,6 +57,14 @@ def test_broken_answers_are_retried_then_failed(stack, api, behaviour, code):
     assert 2 <= stack.sim.nonces()[nonce] <= (4 if behaviour == "drop=before_headers" else 2)
 
 
+def test_an_idle_worker_is_handed_what_comes(stack, api):
+    for _ in range(5):
+        eventually(lambda: stack.redis.cli("ZRANGE", "{0}:idle", 0, -1), 10, "a claim stands")
+        job = api.submit(chat(user="sim:delay_ms=300"))
+        assert api.job(job["id"])["status"] == "running", "it was started in the step that took it in"
+        assert api.finish(job["id"])["status"] == "succeeded"
+
+
 def test_pause_of_an_upstream(stack, api):
     name = stack.sim.name
     api.json("POST", f"/v1/upstreams/{name}/pause", expect=200)

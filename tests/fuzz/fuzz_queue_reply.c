@@ -1,6 +1,6 @@
-/* Any replies to what the queue asks: a link to Redis that answers out of the input. Replies of
- * every type, wrong counts, errors, half records, silence: each callback comes exactly once, and
- * nothing of a reply is used after it is gone. */
+/* Any replies to what the queue asks, and any message that hands it jobs: a link to Redis that
+ * answers out of the input. Replies of every type, wrong counts, errors, half records, silence:
+ * each callback comes exactly once, and nothing of a reply is used after it is gone. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,6 +305,44 @@ static void on_claimed(const struct queue_claim_result *result, void *arg)
     input.seen++;
 }
 
+static void on_handed(const struct queue_claim_result *result, void *arg)
+{
+    on_claimed(result, arg);
+    input.seen--; /* nobody asked */
+}
+
+/* A message as a submit sends it: of a claim that stands, of one that does not, or of nobody. */
+static void hand(struct queue *queue)
+{
+    struct buf message = {.size_max = 1 << 16};
+    unsigned whose = take(4), jobs = take(4);
+    static const char head[1 + JOB_TOKEN_SIZE + 6 + 1] = "j";
+
+    CHECK(buf_append(&message, head, sizeof(head)) == 0);
+    if (whose < 3)
+        memcpy(message.data + 1, queue->self_id, QUEUE_SELF_SIZE);
+    if (whose < 2)
+        memcpy(message.data + 1, queue->standing[whose].token, JOB_TOKEN_SIZE);
+    for (unsigned i = 0; i < jobs; i++) {
+        redisReply record = {.type = REDIS_REPLY_NIL};
+        char row[JOB_ID_CORE_SIZE + 2 + 1];
+
+        if (take(3) > 0)
+            make_record(&record);
+        memcpy(row, "0001f2z0h8v6k3mqa9c7d5e1r4t2w0xnpb", JOB_ID_CORE_SIZE);
+        row[JOB_ID_CORE_SIZE] = (char)(record.len & 255);
+        row[JOB_ID_CORE_SIZE + 1] = (char)(record.len >> 8);
+        CHECK(buf_append(&message, row, JOB_ID_CORE_SIZE + 2) == 0);
+        CHECK(buf_append(&message, record.str, record.len) == 0);
+        free(record.str);
+    }
+    for (unsigned changes = take(3); changes > 0; changes--)
+        message.data[take(256) % message.size] = (char)take(256);
+    message.size -= take(4);
+    queue_on_handed(queue, message.data, message.size);
+    buf_deinit(&message);
+}
+
 static void on_closed(void *arg)
 {
     *(bool *)arg = true;
@@ -314,7 +352,8 @@ static void call(struct queue *queue)
 {
     const struct job_id id = {"0001f2z0h8v6k3mqa9c7d5e1r4t2w0xnpb"};
     const struct queue_room room = {slice_of("m"), 4};
-    const struct queue_claim_request request = {.rooms = &room, .rooms_count = 1, .count_max = 4};
+    const struct queue_claim_request request = {
+        .rooms = &room, .rooms_count = 1, .count_max = 4, .wants_wake = true, .hand_max = 4};
     const struct queue_list_query query = {.limit = LIMIT_LIST_ROWS};
     struct job job = {.id = id,
                       .priority = JOB_NORMAL,
@@ -326,7 +365,7 @@ static void call(struct queue *queue)
     unsigned how;
 
     input.due++;
-    switch (take(11)) {
+    switch (take(13)) {
     case 0:
         queue_submit(queue, &submission, on_submitted, NULL);
         break;
@@ -362,6 +401,13 @@ static void call(struct queue *queue)
         CHECK(job_set_state(&job, JOB_RUNNING) == 0);
         queue_release(queue, &job, on_done, NULL);
         break;
+    case 10:
+        queue_withdraw(queue, on_done, NULL);
+        break;
+    case 11:
+        hand(queue);
+        input.seen++;
+        break;
     default:
         queue_recover_child(queue, "aaaabbbb", QUEUE_BLAME_EACH, on_done, NULL);
         break;
@@ -393,7 +439,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
                                           .lease_ms = 15000,
                                           .name = "fuzz"};
     memset(&input, 0, sizeof(input));
+    const struct queue_worker_events events = {.on_handed = on_handed};
+
     CHECK(queue_create(&options, &queue, &why) == 0);
+    queue_on_worker_events(queue, &events);
     queue->commands->is_up = true;
     queue->store.is_fit = true;
     input.bytes = bytes;

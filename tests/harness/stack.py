@@ -149,7 +149,8 @@ class Redis(Process):
         aof = {"memory": ["--appendonly", "no"], "fsync": ["--appendonly", "yes", "--appendfsync", "always"],
                "everysec": ["--appendonly", "yes", "--appendfsync", "everysec"]}[durability]
         super().__init__("redis", ["redis-server", "--port", port, "--unixsocket", self.socket_path, "--dir",
-                                   self.data_dir, "--save", "", "--maxmemory-policy", "noeviction", "--logfile",
+                                   self.data_dir, "--save", "", "--maxmemory-policy", "noeviction", "--latency-tracking", "no",
+                                   "--logfile",
                                    # Not its standard output, which nobody reads: it would stand still once that is full.
                                    pathlib.Path(folder) / "redis.log", *aof, *extra], folder, env=env)
 

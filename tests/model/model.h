@@ -74,6 +74,16 @@ struct model_job {
     unsigned body_pieces, result_pieces;
 };
 
+/* What a claim asked for: of a child that found nothing, it may be answered later. */
+struct model_request {
+    bool is_standing;
+    unsigned room[MODEL_ROUTES]; /* 0: not asked for */
+    unsigned count, hand_max, first_shard;
+    bool takes_suspect;
+    int64_t lease_ms;
+    uint8_t token[JOB_TOKEN_SIZE];
+};
+
 struct model_key {
     int job; /* -1: not used yet */
     unsigned body;
@@ -91,6 +101,7 @@ struct model {
     } clocks[MODEL_SHARDS];
     int64_t last_sweep_ms;
     int64_t positions;
+    struct model_request standing[MODEL_CHILDREN];
 };
 
 bool model_is_live(const struct model_job *job);
@@ -126,6 +137,8 @@ struct store {
     char socket[160];
     pid_t pid;
     redisContext *context;
+    redisContext *messages; /* listens for all children */
+    bool is_pinged;
     struct queue_functions functions;
 };
 
@@ -137,6 +150,8 @@ redisReply *store_reply(struct store *store); /* the caller frees it */
 /* FCALL with the clocks of the shards. */
 void store_verb(const struct store *store, struct command *command, enum queue_verb verb,
                 const unsigned *shards, unsigned shards_count);
+/* The next message to a child, of those that have been sent; NULL: there is none. */
+redisReply *store_message(struct store *store);
 redisReply *store_snapshot(struct store *store);
 void store_restore(struct store *store, const redisReply *snapshot);
 
@@ -160,6 +175,7 @@ enum met {
     MET_FULL,
     MET_CLAIM,
     MET_SUSPECT_CLAIM,
+    MET_HANDED,
     MET_FINISH,
     MET_FAIL,
     MET_RETRY,
@@ -226,6 +242,8 @@ void history_step(struct history *history, uint64_t seed);
 void history_commit(struct history *history,
                     struct random *random); /* finish, fail, retry, release */
 void history_claim(struct history *history, struct random *random);
+/* What the last submit handed to a child that stood for it, of the jobs from `first` on. */
+void history_take_handed(struct history *history, unsigned first);
 void history_submit(struct history *history, struct random *random);
 void history_list(struct history *history, struct random *random);
 void history_census(struct history *history, struct random *random);

@@ -7,24 +7,20 @@
 
 enum { LOW_SHARE = 19 };
 
-struct request {
-    unsigned room[MODEL_ROUTES]; /* 0: not asked for */
-    unsigned count, first_shard;
-    bool takes_suspect;
-    int64_t lease_ms;
-    uint8_t token[JOB_TOKEN_SIZE];
-};
+/* Jobs of all children that stand may be handed out between two claims. */
+enum { CLAIMED_MAX = 5, HANDED_MAX = CLAIMED_MAX * MODEL_CHILDREN };
 
-static redisReply *send(struct history *history, struct random *random, struct request *request)
+static redisReply *send(struct history *history, struct random *random,
+                        struct model_request *request)
 {
     struct command *command = &history->command;
     unsigned shards[MODEL_SHARDS];
     redisReply *reply;
 
-    *request = (struct request){.count = 1 + random_below(random, 5),
-                                .first_shard = random_below(random, MODEL_SHARDS),
-                                .takes_suspect = random_chance(random, 80),
-                                .lease_ms = 1000 + random_below(random, 9000)};
+    *request = (struct model_request){.count = 1 + random_below(random, 5),
+                                      .first_shard = random_below(random, MODEL_SHARDS),
+                                      .takes_suspect = random_chance(random, 80),
+                                      .lease_ms = 1000 + random_below(random, 9000)};
     for (unsigned i = 0; i < MODEL_ROUTES; i++)
         if (random_chance(random, 80))
             request->room[i] = 1 + random_below(random, 3);
@@ -40,7 +36,10 @@ static redisReply *send(struct history *history, struct random *random, struct r
     command_format(command, "%lld", (long long)request->lease_ms);
     command_format(command, "%u", request->count);
     command_text(command, request->takes_suspect ? "1" : "0");
-    command_text(command, random_chance(random, 50) ? "1" : "0");
+    request->hand_max = random_below(random, 4);
+    request->is_standing = request->hand_max > 0 && random_chance(random, 80);
+    command_text(command, request->is_standing || random_chance(random, 50) ? "1" : "0");
+    command_format(command, "%u", request->is_standing ? request->hand_max : 0);
     for (unsigned i = 0; i < MODEL_ROUTES; i++) {
         if (request->room[i] == 0)
             continue;
@@ -53,8 +52,9 @@ static redisReply *send(struct history *history, struct random *random, struct r
 
 /* ---- was it allowed, and was it all? ------------------------------------------------ */
 
+/* What is handed passes over better bands that came after it, in the same call. */
 static void check_order(struct history *history, const struct model_job *job, unsigned index,
-                        const bool *is_taken)
+                        const bool *is_taken, bool is_handed)
 {
     const struct model *model = &history->model;
 
@@ -66,14 +66,14 @@ static void check_order(struct history *history, const struct model_job *job, un
         if (model_is_same_lane(job, other) && other->position < job->position)
             history_fault(history, "job %u was claimed before job %u of its lane", index, i);
         if (other->shard == job->shard && other->route == job->route &&
-            other->priority < job->priority &&
+            other->priority < job->priority && (!is_handed || other->position < job->position) &&
             (job->priority != JOB_LOW || history->claims_count < LOW_SHARE))
             history_fault(history, "job %u was claimed before job %u of a better band", index, i);
     }
 }
 
-static void check_taken(struct history *history, const struct request *request,
-                        const bool *is_taken)
+static void check_taken(struct history *history, const struct model_request *request,
+                        const bool *is_taken, bool is_handed)
 {
     const struct model *model = &history->model;
     unsigned suspects = 0, count = 0, taken[MODEL_ROUTES] = {0};
@@ -90,7 +90,7 @@ static void check_taken(struct history *history, const struct request *request,
         if (job->is_suspect)
             suspects++;
         else
-            check_order(history, job, i, is_taken);
+            check_order(history, job, i, is_taken, is_handed);
     }
     for (unsigned i = 0; i < MODEL_ROUTES; i++)
         if (taken[i] > request->room[i])
@@ -100,22 +100,48 @@ static void check_taken(struct history *history, const struct request *request,
         history_fault(history, "claim of %u jobs, %u suspects", count, suspects);
     history->met[MET_CLAIM] += count;
     history->met[MET_SUSPECT_CLAIM] += suspects;
+}
 
+/* How many of a route were taken; of all, when it is MODEL_ROUTES. */
+static unsigned count_taken(const struct history *history, const bool *is_taken, unsigned route)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < history->jobs_count; i++)
+        count +=
+            is_taken[i] && (route == MODEL_ROUTES || history->model.jobs[i].route == route) ? 1 : 0;
+    return count;
+}
+
+static bool had_room(const struct history *history, const struct model_request *request,
+                     const bool *is_taken, unsigned route)
+{
+    return count_taken(history, is_taken, MODEL_ROUTES) < request->count &&
+           count_taken(history, is_taken, route) < request->room[route];
+}
+
+static void check_left(struct history *history, const struct model_request *request,
+                       const bool *is_taken)
+{
+    const struct model *model = &history->model;
+    bool has_suspect = false;
+
+    for (unsigned i = 0; i < history->jobs_count; i++)
+        has_suspect = has_suspect || (is_taken[i] && model->jobs[i].is_suspect);
     for (unsigned i = 0; i < history->jobs_count; i++) {
         const struct model_job *job = &model->jobs[i];
 
         if (is_taken[i] || !model_is_claimable(model, job, history->now_ms) ||
             request->room[job->route] == 0)
             continue;
-        if (job->is_suspect
-                ? request->takes_suspect && suspects == 0
-                : count < request->count && taken[job->route] < request->room[job->route])
+        if (job->is_suspect ? request->takes_suspect && !has_suspect
+                            : had_room(history, request, is_taken, job->route))
             history_fault(history, "job %u was left though there was room", i);
     }
 }
 
 /* Hints and "has more" say of all that waits. */
-static void check_rest(struct history *history, const struct request *request,
+static void check_rest(struct history *history, const struct model_request *request,
                        const redisReply *reply, bool was_full)
 {
     const struct redisReply *hints = reply->element[2];
@@ -140,7 +166,7 @@ static void check_rest(struct history *history, const struct request *request,
 
 /* ---- doing it ----------------------------------------------------------------------- */
 
-static void start(struct history *history, unsigned index, const struct request *request,
+static void start(struct history *history, unsigned index, const struct model_request *request,
                   int64_t score)
 {
     struct model_job *job = &history->model.jobs[index];
@@ -168,7 +194,23 @@ static void start(struct history *history, unsigned index, const struct request 
     history_say(history, "  job %u runs: claim %d, number %u\n", index, job->owner, job->claim);
 }
 
-static void expire_met(struct history *history, const struct request *request)
+static void start_all(struct history *history, const struct model_request *request,
+                      const bool *is_taken)
+{
+    for (unsigned shard = 0; shard < MODEL_SHARDS; shard++) {
+        int64_t score = -1;
+
+        for (unsigned i = 0; i < history->jobs_count; i++) {
+            if (!is_taken[i] || history->model.jobs[i].shard != shard)
+                continue;
+            if (score < 0)
+                score = model_tick(&history->model, shard, history->now_ms) + request->lease_ms;
+            start(history, i, request, score);
+        }
+    }
+}
+
+static void expire_met(struct history *history, const struct model_request *request)
 {
     for (unsigned i = 0; i < history->jobs_count; i++) {
         struct model_job *job = &history->model.jobs[i];
@@ -200,11 +242,11 @@ static unsigned read_ids(struct history *history, const redisReply *ids, bool *i
 void history_claim(struct history *history, struct random *random)
 {
     bool is_taken[MODEL_JOBS_MAX] = {false};
-    struct request request;
+    struct model_request request;
     redisReply *reply;
     unsigned count;
 
-    if (history->claims_count + 5 > MODEL_CLAIMS_MAX)
+    if (history->claims_count + CLAIMED_MAX + HANDED_MAX > MODEL_CLAIMS_MAX)
         return;
     reply = send(history, random, &request);
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 3) {
@@ -213,19 +255,106 @@ void history_claim(struct history *history, struct random *random)
         return;
     }
     count = read_ids(history, reply->element[0], is_taken);
-    check_taken(history, &request, is_taken);
-    for (unsigned shard = 0; shard < MODEL_SHARDS; shard++) {
-        int64_t score = -1;
-
-        for (unsigned i = 0; i < history->jobs_count; i++) {
-            if (!is_taken[i] || history->model.jobs[i].shard != shard)
-                continue;
-            if (score < 0)
-                score = model_tick(&history->model, shard, history->now_ms) + request.lease_ms;
-            start(history, i, &request, score);
-        }
-    }
+    check_taken(history, &request, is_taken, false);
+    check_left(history, &request, is_taken);
+    start_all(history, &request, is_taken);
     expire_met(history, &request);
     check_rest(history, &request, reply, count == request.count);
+    if (count > 0)
+        request.is_standing = false;
+    history->model.standing[request.token[0] - 'a'] = request;
     freeReplyObject(reply);
+}
+
+/* ---- what is handed ----------------------------------------------------------------- */
+
+enum { HANDED_HEAD = 1 + JOB_TOKEN_SIZE + 6 + 1 };
+
+/* Says which jobs; checks that each record came along, as it was before. */
+static unsigned read_handed(struct history *history, const char *bytes, size_t size, bool *is_taken)
+{
+    char ids[MODEL_JOBS_MAX * JOB_ID_CORE_SIZE];
+    redisReply all = {.str = ids};
+
+    for (size_t at = HANDED_HEAD; at < size;) {
+        CHECK(size - at >= JOB_ID_CORE_SIZE + 2 && all.len + JOB_ID_CORE_SIZE <= sizeof(ids));
+        const unsigned char *length = (const unsigned char *)bytes + at + JOB_ID_CORE_SIZE;
+        size_t record = length[0] | (size_t)length[1] << 8;
+
+        memcpy(ids + all.len, bytes + at, JOB_ID_CORE_SIZE);
+        all.len += JOB_ID_CORE_SIZE;
+        at += JOB_ID_CORE_SIZE + 2;
+        if (record < 3 || record > size - at || bytes[at] != 'P' || bytes[at + 2] != 'q')
+            history_fault(history, "a job was handed without its record as it was");
+        at += record;
+    }
+    return read_ids(history, &all, is_taken);
+}
+
+/* Tickets of jobs that have ended lie about until a claim meets them. */
+static bool may_have_ticket(const struct model_job *job, const struct model_job *beside)
+{
+    return job->exists && job->shard == beside->shard && job->route == beside->route &&
+           (job->state == JOB_QUEUED || job_state_is_final(job->state));
+}
+
+/* Only new jobs, from `first` on, are handed; where some of their route wait in the shard, they
+ * wait behind those. */
+static void check_handed(struct history *history, const struct model_request *request,
+                         const bool *is_taken, unsigned first)
+{
+    const struct model *model = &history->model;
+
+    for (unsigned i = 0; i < history->jobs_count; i++) {
+        const struct model_job *job = &model->jobs[i];
+        bool is_waited_for = false;
+
+        if (is_taken[i] && i < first)
+            history_fault(history, "job %u was handed, which is not new", i);
+        if (i < first || is_taken[i] || !model_is_claimable(model, job, history->now_ms) ||
+            !had_room(history, request, is_taken, job->route))
+            continue;
+        for (unsigned n = 0; n < first; n++)
+            is_waited_for = is_waited_for || may_have_ticket(&model->jobs[n], job);
+        if (!is_waited_for)
+            history_fault(history, "job %u was not handed though there was room", i);
+    }
+}
+
+static void take_handed(struct history *history, struct model_request *request, const char *bytes,
+                        size_t size, unsigned first)
+{
+    bool is_taken[MODEL_JOBS_MAX] = {false};
+
+    if (!request->is_standing || size < HANDED_HEAD ||
+        memcmp(bytes + 1, request->token, JOB_TOKEN_SIZE) != 0) {
+        history_fault(history, "child %c was handed what it did not stand for", request->token[0]);
+        return;
+    }
+    history_say(history, "  child %c is handed\n", request->token[0]);
+    request->is_standing = false;
+    request->takes_suspect = false;
+    request->count = request->hand_max;
+    history->met[MET_HANDED] += read_handed(history, bytes, size, is_taken);
+    check_taken(history, request, is_taken, true);
+    check_handed(history, request, is_taken, first);
+    start_all(history, request, is_taken);
+    expire_met(history, request);
+}
+
+void history_take_handed(struct history *history, unsigned first)
+{
+    for (redisReply *message = store_message(history->store); message;
+         message = store_message(history->store)) {
+        const redisReply *channel = message->element[1], *text = message->element[2];
+        unsigned child = (unsigned)(channel->str[channel->len - 1] - 'a');
+
+        if (strncmp(message->element[0]->str, "message", 7) == 0 && child < MODEL_CHILDREN &&
+            text->len > 0 && text->str[0] == 'j')
+            take_handed(history, &history->model.standing[child], text->str, text->len, first);
+        freeReplyObject(message);
+    }
+    for (unsigned child = 0; child < MODEL_CHILDREN; child++)
+        if (history->model.standing[child].is_standing)
+            expire_met(history, &history->model.standing[child]);
 }

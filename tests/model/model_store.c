@@ -132,6 +132,49 @@ void store_verb(const struct store *store, struct command *command, enum queue_v
         command_format(command, "{%u}:ck", shards[i]);
 }
 
+/* ---- messages ----------------------------------------------------------------------- */
+
+static redisReply *next_message(struct store *store)
+{
+    void *reply = NULL;
+
+    if (redisGetReply(store->messages, &reply) != REDIS_OK) {
+        (void)fprintf(stderr, "redis: %s\n", store->messages->errstr);
+        abort();
+    }
+    return reply;
+}
+
+/* A ping comes back behind all that was sent before it. */
+redisReply *store_message(struct store *store)
+{
+    redisReply *reply;
+
+    if (!store->is_pinged)
+        CHECK(redisAppendCommand(store->messages, "PING") == REDIS_OK);
+    store->is_pinged = true;
+    reply = next_message(store);
+    CHECK(reply->type == REDIS_REPLY_ARRAY && reply->elements >= 2);
+    if (reply->elements == 3)
+        return reply;
+    freeReplyObject(reply);
+    store->is_pinged = false;
+    return NULL;
+}
+
+static void listen_for_children(struct store *store)
+{
+    store->messages = redisConnectUnix(store->socket);
+    CHECK(store->messages && store->messages->err == 0);
+    for (int i = 0; i < MODEL_CHILDREN; i++) {
+        char child[9] = "";
+
+        memset(child, 'a' + i, sizeof(child) - 1);
+        CHECK(redisAppendCommand(store->messages, "SUBSCRIBE pk:c:%s", child) == REDIS_OK);
+        expect_no_error(next_message(store));
+    }
+}
+
 /* ---- snapshots ---------------------------------------------------------------------- */
 
 static redisReply *call_text(struct store *store, const char *const *words)
@@ -224,6 +267,8 @@ void store_start(struct store *store)
     snprintf(store->socket, sizeof(store->socket), "%s/s", store->dir);
     launch(store);
     CHECK(redisSetTimeout(store->context, patience) == REDIS_OK);
+    listen_for_children(store);
+    CHECK(redisSetTimeout(store->messages, patience) == REDIS_OK);
     load_functions(store);
 }
 
@@ -231,6 +276,7 @@ void store_stop(struct store *store)
 {
     char path[192];
 
+    redisFree(store->messages);
     redisFree(store->context);
     kill(store->pid, SIGKILL);
     CHECK(waitpid(store->pid, NULL, 0) == store->pid);

@@ -336,7 +336,7 @@ static void note_refusal(struct history *history, char letter)
 
 void history_submit(struct history *history, struct random *random)
 {
-    unsigned routes = history->live_routes, group = 0;
+    unsigned routes = history->live_routes, group = 0, first = history->jobs_count;
     size_t earlier = 1;
     struct batch batch;
     redisReply *reply;
@@ -375,4 +375,5 @@ void history_submit(struct history *history, struct random *random)
         note_refusal(history, letter);
     }
     freeReplyObject(reply);
+    history_take_handed(history, first);
 }

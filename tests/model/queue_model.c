@@ -22,18 +22,40 @@ enum {
 
 #define START_MS 2000000000000LL /* far from real time: nothing here depends on that */
 
-static const char *const met_words[MET_COUNT] = {
-    "submitted",       "replayed",  "conflict",
-    "too many models", "full",      "claimed",
-    "suspect claimed", "finished",  "failed",
-    "retried",         "released",  "repeated",
-    "fenced",          "renewed",   "lost",
-    "recovered",       "lapsed",    "poison",
-    "promoted",        "expired",   "expired after a day",
-    "cancelled",       "forgotten", "followed",
-    "paused",          "rollback",  "wrapped",
-    "in pieces",       "blamed",    "spared",
-    "listed",          "counted",   "inspected"};
+static const char *const met_words[MET_COUNT] = {"submitted",
+                                                 "replayed",
+                                                 "conflict",
+                                                 "too many models",
+                                                 "full",
+                                                 "claimed",
+                                                 "suspect claimed",
+                                                 "handed",
+                                                 "finished",
+                                                 "failed",
+                                                 "retried",
+                                                 "released",
+                                                 "repeated",
+                                                 "fenced",
+                                                 "renewed",
+                                                 "lost",
+                                                 "recovered",
+                                                 "lapsed",
+                                                 "poison",
+                                                 "promoted",
+                                                 "expired",
+                                                 "expired after a day",
+                                                 "cancelled",
+                                                 "forgotten",
+                                                 "followed",
+                                                 "paused",
+                                                 "rollback",
+                                                 "wrapped",
+                                                 "in pieces",
+                                                 "blamed",
+                                                 "spared",
+                                                 "listed",
+                                                 "counted",
+                                                 "inspected"};
 
 struct plan {
     uint64_t seed;

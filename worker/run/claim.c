@@ -90,14 +90,19 @@ static unsigned room_of(struct slice route, void *arg)
     return router_room(runner->set->router, route);
 }
 
+/* A suspect runs alone. */
+static bool is_isolated(const struct runner *runner, int64_t now_mono_ms)
+{
+    return runner->suspects_count > 0 && now_mono_ms < runner->claimer.alone_until_mono_ms;
+}
+
 static bool may_claim(const struct runner *runner, int64_t now_mono_ms)
 {
     const struct claimer *claimer = &runner->claimer;
-    bool is_isolated = runner->suspects_count > 0 && now_mono_ms < claimer->alone_until_mono_ms;
 
     return claimer->has_change && (claimer->may_wait || route_list_has_hot(&claimer->routes)) &&
-           !claimer->is_asking && !is_isolated && !runner->is_draining && !runner->held_first &&
-           runner->table.count < runner->table.count_max &&
+           !claimer->is_asking && !is_isolated(runner, now_mono_ms) && !runner->is_draining &&
+           !runner->held_first && runner->table.count < runner->table.count_max &&
            runner->table.body_bytes < BODY_BYTES_MAX &&
            queue_commit_bytes(runner->queue) < COMMIT_BYTES_MAX &&
            now_mono_ms >= claimer->paused_until_mono_ms && !runner_is_fenced(runner);
@@ -136,7 +141,7 @@ void claim_turn(struct runner *runner)
         rooms[i] = (struct queue_room){.route = choices[i].name, .room = choices[i].room};
 
     bool may_be_suspect = takes_suspect(runner, now_mono_ms);
-    unsigned count_max = runner->table.count_max - runner->table.count;
+    unsigned free_count = runner->table.count_max - runner->table.count, count_max = free_count;
     if (may_be_suspect && runner->table.count == 0)
         count_max = 1; /* if it brings one, nothing shall come along */
     struct queue_claim_request request = {
@@ -146,6 +151,7 @@ void claim_turn(struct runner *runner)
         .takes_suspect = may_be_suspect,
         /* Who has no room must not be woken in place of one who has. */
         .wants_wake = upstream_set_has_room(runner->set),
+        .hand_max = free_count < LIMIT_CLAIM_COUNT ? free_count : LIMIT_CLAIM_COUNT,
     };
     claimer->is_asking = true;
     claimer->may_wait = false;
@@ -188,7 +194,7 @@ static void take_job(struct runner *runner, const struct job *job)
     metrics_add(METRIC_JOBS_CLAIMED, 1);
     runner->counts.claimed++;
     struct attempt *attempt = runner->is_draining ? NULL : attempt_table_add(&runner->table, job);
-    if (!attempt) { /* we are leaving, or there is no memory */
+    if (!attempt) { /* we are leaving, or there is no room or no memory */
         runner_return_job(runner, job);
         claim_pause(runner);
         return;
@@ -212,6 +218,8 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
 
     CHECK(claimer->is_asking);
     claimer->is_asking = false;
+    if (runner->is_draining)
+        claim_withdraw(runner);
     if (result->status < 0) {
         claimer->may_wait = true;
         claim_pause(runner);
@@ -226,4 +234,46 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
     /* What waits may all be for newer workers: that is not asked for without end. */
     if (result->jobs_count == 0 && result->newer_count > 0)
         claim_pause(runner);
+}
+
+/* ---- what is handed ---- */
+
+/* The claim that stood for these jobs is gone: the next one stands again, or brings what came with
+ * them, if need be of other routes. */
+void claim_take_handed(struct runner *runner, const struct queue_claim_result *result)
+{
+    int64_t now_mono_ms = clock_mono_ms();
+
+    for (unsigned i = 0; i < result->jobs_count; i++)
+        route_list_heat(&runner->claimer.routes, result->jobs[i].route);
+    for (unsigned i = 0; i < result->jobs_count; i++) {
+        if (is_isolated(runner, now_mono_ms)) { /* crossed with the claim that brought a suspect */
+            metrics_add(METRIC_JOBS_CLAIMED, 1);
+            runner->counts.claimed++;
+            runner_return_job(runner, &result->jobs[i]);
+        } else {
+            take_job(runner, &result->jobs[i]);
+        }
+    }
+    ask_again(&runner->claimer);
+    if (result->has_more)
+        runner->claimer.wants_hints = true;
+}
+
+static void on_withdrawn(int status, void *arg)
+{
+    struct runner *runner = arg;
+
+    (void)status; /* Redis is away: what it handed us before waits for its lease */
+    runner->claimer.is_withdrawing = false;
+}
+
+void claim_withdraw(struct runner *runner)
+{
+    struct claimer *claimer = &runner->claimer;
+
+    if (claimer->is_asking || claimer->is_withdrawing)
+        return;
+    claimer->is_withdrawing = true;
+    queue_withdraw(runner->queue, on_withdrawn, runner);
 }

@@ -1,7 +1,8 @@
 /* When and how much to claim. One claim call is in flight at a time; the next one goes out at the
  * end of a loop turn in which something made it worth while: jobs wait and there is room for them.
  * Room is what the upstreams of a route can take now (router_room), bounded by the free attempts of
- * this child.
+ * this child. A claim that finds nothing stays with the queue: what comes for it is handed to us by
+ * the submit that brings it, for as long as no other claim of ours follows.
  *
  * Suspects, jobs whose process died, run alone where that can be had: a child that runs nothing
  * asks for one first when it starts (in the place of one that died) and then once a second. */
@@ -13,6 +14,7 @@
 
 #include "worker/run/route_list.h"
 
+struct queue_claim_result;
 struct runner;
 
 enum {
@@ -24,11 +26,12 @@ enum {
 
 struct claimer {
     struct route_list routes;
-    bool is_asking;     /* a claim is in flight */
-    bool may_wait;      /* jobs may be waiting in the queue */
-    bool wants_hints;   /* the next claim is worth while even without room for anything known */
-    bool has_change;    /* room or knowledge changed since the last look */
-    bool wants_suspect; /* the next claim of a child that runs nothing may bring a suspect */
+    bool is_asking;      /* a claim is in flight */
+    bool is_withdrawing; /* we are leaving, and something may still be handed to us */
+    bool may_wait;       /* jobs may be waiting in the queue */
+    bool wants_hints;    /* the next claim is worth while even without room for anything known */
+    bool has_change;     /* room or knowledge changed since the last look */
+    bool wants_suspect;  /* the next claim of a child that runs nothing may bring a suspect */
     int64_t crowded_mono_ms;     /* from then on a suspect may run in company */
     int64_t alone_until_mono_ms; /* a suspect runs alone: nothing else is claimed before */
     int64_t paused_until_mono_ms;
@@ -49,6 +52,10 @@ void claim_note_suspect_end(struct runner *runner);
 void claim_note_room(struct runner *runner);
 /* Claim nothing for CLAIM_PAUSE_MS: what was claimed could not be started. */
 void claim_pause(struct runner *runner);
+/* What an earlier claim has brought since: queue_worker_events. */
+void claim_take_handed(struct runner *runner, const struct queue_claim_result *result);
+/* Nothing more shall be handed to us; after the claim in flight. */
+void claim_withdraw(struct runner *runner);
 /* Some ten times a second. */
 void claim_tick(struct runner *runner);
 /* At the end of each loop turn. */

@@ -51,17 +51,20 @@ bool runner_is_fenced(const struct runner *runner)
 
 bool runner_is_idle(const struct runner *runner)
 {
-    return runner->table.count == 0 && !runner->claimer.is_asking && runner->returns_count == 0;
+    return runner->table.count == 0 && !runner->claimer.is_asking &&
+           !runner->claimer.is_withdrawing && runner->returns_count == 0;
 }
 
 void runner_drain(struct runner *runner)
 {
+    if (!runner->is_draining)
+        claim_withdraw(runner);
     runner->is_draining = true;
 }
 
 void runner_hand_back(struct runner *runner)
 {
-    runner->is_draining = true;
+    runner_drain(runner);
     for (unsigned slot = 0; slot < runner->table.made_count; slot++) {
         struct attempt *attempt = attempt_table_at(&runner->table, slot);
         if (attempt)

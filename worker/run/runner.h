@@ -54,7 +54,7 @@ MUST_CHECK int runner_init(struct runner *runner, const struct runner_options *o
 void runner_deinit(struct runner *runner);
 /* Leases may have lapsed without our knowing: write nothing. */
 bool runner_is_fenced(const struct runner *runner);
-/* No attempt is in flight or waits for its commit, and no claim is. */
+/* No attempt is in flight or waits for its commit, no claim is, and nothing may be handed to us. */
 bool runner_is_idle(const struct runner *runner);
 /* Claims no more. Running attempts go on. */
 void runner_drain(struct runner *runner);

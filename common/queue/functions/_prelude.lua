@@ -12,6 +12,7 @@
 local call, pack, unpack_bytes, band, bor, sub, byte, char, floor, min, max
 
 local verbs, verb_flags = {}, {}
+local take_standing, start_new, hand -- claim.lua, for submit
 
 local HEADER = 92 -- bytes of the fixed header
 local READ, HEADER_LAST = '99', '91' -- last bytes, from 0: of header and home, of the header alone
@@ -27,11 +28,17 @@ local MUTABLE = '<Bc1BI2BBI4c16I6I6'
 -- what a change of state writes, from byte 3 (offset 2)
 local CHANGE = '<c1BI2BBI4'
 
+local STANDING = '{0}:st:' -- and the id of a child: its standing claim, see claim.lua
 local IDLE, LIVE_ROUTES, LAST_SWEEP, SUSPECT_SHARDS = '{0}:idle', '{0}:rl', '{0}:sw', '{0}:sp'
 
 local function now_ms()
   local time = call('TIME')
   return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+-- A whole number as the argument of a command: Redis would print it with 17 digits' care.
+local function text_of(number)
+  return string.format('%d', number)
 end
 
 -- The clock of leases: follows Redis' clock, but never back and never more than 3 s a call, so that neither a
@@ -194,9 +201,9 @@ local function write_live(hash, letter, amounts)
   local all = 0
   for tenant, amount in pairs(amounts) do
     all = all + amount
-    call('HINCRBY', hash, letter .. tenant, amount)
+    call('HINCRBY', hash, letter .. tenant, text_of(amount))
   end
-  if all ~= 0 then call('HINCRBY', hash, letter, all) end
+  if all ~= 0 then call('HINCRBY', hash, letter, text_of(all)) end
 end
 
 local function write_sums(sums)
@@ -204,7 +211,7 @@ local function write_sums(sums)
     write_live(p .. 'n', 'j', shard.jobs)
     write_live(p .. 'n', 'b', shard.bytes)
     for route, fields in pairs(shard.routes) do
-      for field, amount in pairs(fields) do call('HINCRBY', p .. 'c:' .. route, field, amount) end
+      for field, amount in pairs(fields) do call('HINCRBY', p .. 'c:' .. route, field, text_of(amount)) end
     end
   end
 end

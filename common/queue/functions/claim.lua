@@ -1,10 +1,15 @@
 -- claim: queued -> running, for the routes that have room.
 --
--- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, then route and room in
--- pairs. Answers: ids one after the other; has more 0/1; hints: route, best band of waiting routes not asked for;
--- how many jobs of a newer version were met; the time of the claim in ms; for each id its record as it was before, or
--- nothing when that is large.
+-- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, how many new jobs may be handed
+-- to it while it is idle, then route and room in pairs. Answers: ids one after the other; has more 0/1; hints: route,
+-- best band of waiting routes not asked for; how many jobs of a newer version were met; the time of the claim in ms; for
+-- each id its record as it was before, or nothing when that is large.
 -- The shards are looked at in the order of KEYS, better bands of all shards before worse ones.
+--
+-- A standing claim is what an idle child has room for: format u8 (1), the newest schema it can read u8, token 16, lease
+-- ms u32, count u16, then for each route room u16, size u16 and name. Submit starts what it brings for the child and
+-- hands it over by a message: 'j', token, time of the claim u48, has more u8, then for each job id, size u16 and its
+-- record as a claim answers it. The claim stands for a moment, until its child claims again or is handed something.
 
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
 -- size. One call and few strings: this runs for every job. The record comes along with its header, up to a size.
@@ -203,16 +208,38 @@ local function drain_all(c, room, list)
   end
 end
 
+local STANDING_FORMAT = 1
+local STANDING_HEAD = '<BBc16I4I2'
+local STANDING_HEAD_SIZE = 24
+
+-- Leaves what a claim asked for behind.
+local function leave_standing(child, args)
+  local parts = {pack(STANDING_HEAD, STANDING_FORMAT, JOB_SCHEMA, args[2], tonumber(args[3]), min(tonumber(args[7]), HANDED_MAX))}
+  for i = 8, #args, 2 do parts[#parts + 1] = pack('<I2I2', min(tonumber(args[i + 1]), 65535), #args[i]) .. args[i] end
+  call('SET', STANDING .. child, table.concat(parts), 'PX', STANDING_MS)
+end
+
+local function new_claim(token, raw, lease_ms, count)
+  return {token = token, raw = raw, lease_ms = lease_ms, left = count, bytes_left = CLAIM_BYTES, stale_left = STALE_MAX,
+          ids = {}, records = {}, leases = {}, score = {}, followed = {}, sums = {}, newer = 0, suspects = {}}
+end
+
+-- All that has been started is written down: leases, totals, and followers are told.
+local function write_claim(c)
+  for p, leases in pairs(c.leases) do call('ZADD', p .. 'L', unpack(leases)) end
+  write_sums(c.sums)
+  for _, one in ipairs(c.followed) do tell_change(unpack(one)) end
+end
+
 function verbs.claim(keys, args)
   local child, room, asked = args[1], {}, {}
-  local c = {token = args[2], raw = now_ms(), lease_ms = tonumber(args[3]), left = tonumber(args[4]), bytes_left = CLAIM_BYTES,
-             stale_left = STALE_MAX, ids = {}, records = {}, leases = {}, score = {}, followed = {}, sums = {},
-             newer = 0, suspects = {}}
-  for i = 7, #args, 2 do
+  local c = new_claim(args[2], now_ms(), tonumber(args[3]), tonumber(args[4]))
+  for i = 8, #args, 2 do
     room[args[i]] = tonumber(args[i + 1])
     asked[#asked + 1] = args[i]
   end
   call('ZREM', IDLE, child)
+  call('UNLINK', STANDING .. child)
   local list = {}
   local hints = look(prefixes(keys), room, asked, list)
   if args[5] == '1' and c.left > 0 then
@@ -221,9 +248,7 @@ function verbs.claim(keys, args)
     end
   end
   drain_all(c, room, list)
-  for p, leases in pairs(c.leases) do call('ZADD', p .. 'L', unpack(leases)) end
-  write_sums(c.sums)
-  for _, one in ipairs(c.followed) do tell_change(unpack(one)) end
+  write_claim(c)
 
   local has_more, stamp, place, named = false, 0, nil, {}
   local function note_arrival(p, route)
@@ -251,6 +276,76 @@ function verbs.claim(keys, args)
   end
   -- What we cannot take or serve is offered to the children that went idle before it came: each once.
   if stamp > 0 then wake(stamp, place) end
-  if #c.ids == 0 and args[6] == '1' then call('ZADD', IDLE, c.raw, child) end
+  if #c.ids == 0 and args[6] == '1' then
+    call('ZADD', IDLE, c.raw, child)
+    if args[7] ~= '0' then leave_standing(child, args) end
+  end
   return {table.concat(c.ids), has_more and 1 or 0, named, c.newer, c.raw, c.records}
+end
+
+-- ---- for submit: the standing claim of whoever is idle for longest
+
+-- What stands for a child, if we can read it, and it what we write.
+local function read_standing(child)
+  local standing = redis.pcall('GET', STANDING .. child)
+  if type(standing) ~= 'string' or #standing < STANDING_HEAD_SIZE then return nil end
+  if byte(standing, 1) ~= STANDING_FORMAT or byte(standing, 2) < JOB_SCHEMA then return nil end
+  return standing
+end
+
+-- The claim, and room by route; nil: nobody stands, and whoever is idle can only be woken.
+function take_standing(raw)
+  for _ = 1, 8 do
+    local child = call('ZRANGE', IDLE, '0', '0')[1]
+    local standing = child and read_standing(child)
+    if not standing then return nil end
+    -- Where Redis does not let us ask who listens, nobody is given anything.
+    local listeners = redis.pcall('PUBSUB', 'NUMSUB', 'pk:c:' .. child)
+    if listeners.err then return nil end
+    if listeners[2] > 0 then
+      local _, _, token, lease_ms, count, at = unpack_bytes(STANDING_HEAD, standing)
+      local c = new_claim(token, raw, lease_ms, count)
+      c.child, c.room = child, {}
+      while at <= #standing do
+        local free, size, from = unpack_bytes('<I2I2', standing, at)
+        at = from + size
+        c.room[sub(standing, from, at - 1)] = free
+      end
+      return c
+    end
+    call('ZREM', IDLE, child)
+    call('UNLINK', STANDING .. child)
+  end
+end
+
+-- Starts what it has room for of new tickets, in order, where none of their route waits in the shard: what would be
+-- claimed next anyway need not stand in a lane first. Answers those that are left.
+function start_new(c, p, route, tickets)
+  local room = min(c.room[route] or 0, c.left, #tickets)
+  local ring, paused = p .. 'R:' .. route, p .. 'Z'
+  if room == 0 then return tickets end
+  if call('EXISTS', ring, paused) > 0 and (call('EXISTS', ring) == 1 or call('SISMEMBER', paused, route) == 1) then
+    return tickets
+  end
+  local left = {}
+  for n, ticket in ipairs(tickets) do
+    if n > room or c.bytes_left <= 0 then
+      left[#left + 1] = ticket
+    else
+      start(c, p, ticket)
+    end
+  end
+  c.room[route] = c.room[route] - room
+  return left
+end
+
+-- Hands over what was started, if anything was. has_more: the same call left something in the lanes.
+function hand(c, has_more)
+  write_claim(c)
+  if #c.ids == 0 then return end
+  local parts = {}
+  for n, id in ipairs(c.ids) do parts[n] = id .. pack('<I2', #c.records[n]) .. c.records[n] end
+  call('ZREM', IDLE, c.child) -- without that nobody looks at what stands
+  call('PUBLISH', 'pk:c:' .. c.child,
+       'j' .. c.token .. pack('<I6B', c.raw, has_more and 1 or 0) .. table.concat(parts))
 end

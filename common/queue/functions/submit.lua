@@ -22,9 +22,10 @@ local function count_live(shards)
   return jobs, bytes
 end
 
--- Would this be one route more than may be live? fresh: routes that this call brings.
+-- Would this be one route more than may be live? fresh: routes that this call brings; all of them are counted only where
+-- they could come near the limit.
 local function is_route_beyond(p, route, routes_max, fresh)
-  if fresh.routes[route] or call('EXISTS', p .. 'R:' .. route) == 1 or call('HEXISTS', LIVE_ROUTES, route) == 1 then
+  if fresh.is_far or fresh.routes[route] or call('EXISTS', p .. 'R:' .. route) == 1 or call('HEXISTS', LIVE_ROUTES, route) == 1 then
     return false
   end
   if call('HLEN', LIVE_ROUTES) + fresh.count >= routes_max then return true end
@@ -57,6 +58,7 @@ local function decide(args, shard, result)
   local seen, fresh, kept, i = {}, {count = 0, routes = {}}, {}, 2
   local jobs, bytes = 0, 0
   if jobs_max > 0 or bytes_max > 0 then jobs, bytes = count_live(shards) end
+  if routes_max > 0 then fresh.is_far = call('HLEN', LIVE_ROUTES) + #args / 4 < routes_max end
   while i < #args do
     local b, group, code = args[i], {route = args[i + 1]}, 'k'
     local which, flags
@@ -91,29 +93,32 @@ local function decide(args, shard, result)
   return kept, routes_max
 end
 
--- Tickets into their lane, or among the delayed; totals of the route.
-local function write_tickets(group, tickets, raw, routes_max)
+-- Tickets into their lane, to the child that stands for them, or among the delayed; totals of the route. True: some wait in
+-- the lane.
+local function write_tickets(group, tickets, raw, routes_max, standing)
   local p, route, tenant = group.p, group.route, sub(group.lane, 2)
   local stored = call('HGET', p .. 'w', tenant)
   if tonumber(stored or 1) ~= group.weight then call('HSET', p .. 'w', tenant, group.weight) end
   if group.due > 0 then
     call('ZADD', p .. 'D', group.due, tickets[1])
   else
-    push(p, route, group.lane, tickets, false)
+    if standing then tickets = start_new(standing, p, route, tickets) end
+    if tickets[1] then push(p, route, group.lane, tickets, false) end
   end
-  call('HINCRBY', p .. 'c:' .. route, 'submitted', group.count)
+  call('HINCRBY', p .. 'c:' .. route, 'submitted', text_of(group.count))
   local known_max = routes_max > 0 and 2 * routes_max or 65536
-  if call('ZADD', p .. 'M', raw, route) == 1 and call('ZCARD', p .. 'M') > known_max then
+  if call('ZADD', p .. 'M', text_of(raw), route) == 1 and call('ZCARD', p .. 'M') > known_max then
     local oldest = call('ZRANGE', p .. 'M', '0', '0')[1]
     if call('EXISTS', p .. 'R:' .. oldest) == 0 then
       call('ZREM', p .. 'M', oldest)
       call('UNLINK', p .. 'c:' .. oldest)
     end
   end
+  return group.due == 0 and tickets[1] ~= nil
 end
 
 local function keep_until(key, keep, is_new)
-  if is_new then call('EXPIREAT', key, keep) else call('EXPIREAT', key, keep, 'GT') end
+  if is_new then call('EXPIREAT', key, text_of(keep)) else call('EXPIREAT', key, text_of(keep), 'GT') end
 end
 
 -- Index lists stay in order of slots, so that they can be searched: ids that come late, because another broker or a clock
@@ -183,23 +188,24 @@ end
 function verbs.submit(keys, args)
   local result, raw = {''}, now_ms()
   local kept, routes_max = decide(args, prefixes(keys), result)
-  local sums, ready = {}, nil
+  local sums, ready, standing, has_looked = {}, nil, nil, false
   for _, group in ipairs(kept) do
     local tickets, packed, n = {}, {}, 0
     for i = group.from, group.to, 2 do
       n = n + 1
       tickets[n], packed[n] = args[i], args[i + 1]
     end
-    write_tickets(group, tickets, raw, routes_max)
+    if group.due == 0 and not has_looked then standing, has_looked = take_standing(raw), true end
+    if write_tickets(group, tickets, raw, routes_max, standing) then ready = group.p end
     local late = write_index(group, packed, tickets)
     if group.expires > 0 then write_deadlines(group, tickets, late, raw) end
     if group.hash then
       call('SET', group.p .. 'u:' .. group.hash, group.body .. sub(tickets[1], 2, 35), 'EX', LIMIT_IDEMPOTENCY_S)
     end
     add_live(sums, group.p, sub(group.lane, 2), group.count, group.bytes)
-    if group.due == 0 then ready = group.p end
   end
   write_sums(sums)
+  if standing then hand(standing, ready) end
   if ready then wake(nil, ready) end
   return result
 end

@@ -310,6 +310,25 @@ struct queue_submit_result rig_submit(struct rig *rig, struct queue *queue, cons
     return rig_submit_full(rig, queue, &submission);
 }
 
+struct job rig_copy(const struct job *job, char route[LIMIT_ROUTE_BYTES])
+{
+    struct job copy = *job;
+
+    memcpy(route, job->route.bytes, job->route.size);
+    copy.route.bytes = route;
+    copy.tenant_name = slice_of("acme");
+    copy.metadata = copy.webhook_url = copy.request_id = copy.retry_of = (struct slice){NULL, 0};
+    for (unsigned n = 0; n < copy.attempts_count; n++) {
+        struct job_attempt *attempt = &copy.attempts[n];
+
+        attempt->upstream = attempt->error_message = (struct slice){NULL, 0};
+        attempt->error_code = slice_of("copied");
+    }
+    copy.content_type = copy.upstream = copy.worker = (struct slice){NULL, 0};
+    copy.error_code = copy.error_message = (struct slice){NULL, 0};
+    return copy;
+}
+
 struct claiming {
     struct rig_claimed *claimed;
     int is_done;
@@ -327,20 +346,7 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
     for (unsigned i = 0; i < result->jobs_count; i++) {
         struct job *job = &claimed->jobs[i];
 
-        *job = result->jobs[i];
-        memcpy(claimed->routes[i], job->route.bytes, job->route.size);
-        job->route.bytes = claimed->routes[i];
-        job->tenant_name = slice_of("acme");
-        job->metadata = job->webhook_url = job->request_id = job->retry_of =
-            (struct slice){NULL, 0};
-        for (unsigned n = 0; n < job->attempts_count; n++) {
-            struct job_attempt *attempt = &job->attempts[n];
-
-            attempt->upstream = attempt->error_message = (struct slice){NULL, 0};
-            attempt->error_code = slice_of("copied");
-        }
-        job->content_type = job->upstream = job->worker = (struct slice){NULL, 0};
-        job->error_code = job->error_message = (struct slice){NULL, 0};
+        *job = rig_copy(&result->jobs[i], claimed->routes[i]);
         /* Tests send bodies that are constants or checked by size alone. */
         assert_non_null(job->payload.bytes);
         job->payload.bytes = NULL;

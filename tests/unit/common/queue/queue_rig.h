@@ -71,6 +71,8 @@ struct rig_claimed {
     unsigned waiting_count;
     char waiting[LIMIT_HINT_ROUTES][LIMIT_ROUTE_BYTES + 1];
 };
+/* A job that outlives its callback, but for the payload. */
+struct job rig_copy(const struct job *job, char route[LIMIT_ROUTE_BYTES]);
 const struct rig_claimed *rig_claim(struct rig *rig, struct queue *queue, const char *route,
                                     unsigned room, bool takes_suspect);
 const struct rig_claimed *rig_claim_request(struct rig *rig, struct queue *queue,

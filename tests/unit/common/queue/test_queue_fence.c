@@ -548,7 +548,7 @@ static void call_verb(const struct table *table, const char *verb, struct job jo
     } else if (strcmp(verb, "recover") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %b", name, owner, sizeof(owner));
     } else if (strcmp(verb, "claim") == 0) {
-        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %s %b 15000 10 1 0 m 10", name,
+        reply = redisCommand(table->context, "FCALL %s 1 {0}:ck %s %b 15000 10 1 0 0 m 10", name,
                              "childchi", job.token, (size_t)JOB_TOKEN_SIZE);
     } else if (strcmp(verb, "sweep") == 0) {
         reply = redisCommand(table->context, "FCALL %s 1 {0}:ck 0", name);

@@ -55,6 +55,23 @@ void fake_answer_claim(struct queue *queue, const struct queue_claim_result *res
     queue->on_claim(result, queue->claim_arg);
 }
 
+void queue_withdraw(struct queue *queue, queue_done_fn on_done, void *arg)
+{
+    CHECK(!queue->on_withdrawn && !queue->is_asked);
+    queue->withdrawals_count++;
+    queue->on_withdrawn = on_done;
+    queue->withdraw_arg = arg;
+}
+
+void fake_withdrawn(struct queue *queue, int status)
+{
+    queue_done_fn on_done = queue->on_withdrawn;
+
+    CHECK(on_done);
+    queue->on_withdrawn = NULL;
+    on_done(status, queue->withdraw_arg);
+}
+
 unsigned fake_room(const struct queue *queue, const char *route)
 {
     for (unsigned i = 0; i < queue->request.rooms_count; i++)

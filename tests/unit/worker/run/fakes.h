@@ -35,6 +35,9 @@ struct queue {
     unsigned claims_count;
     queue_claim_fn on_claim;
     void *claim_arg;
+    unsigned withdrawals_count;
+    queue_done_fn on_withdrawn; /* NULL: none waits for its answer */
+    void *withdraw_arg;
     struct fake_commit commits[FAKE_MAX]; /* in order; never taken out */
     unsigned commits_count;
 };
@@ -60,6 +63,7 @@ struct upstream_pool {
 
 void fake_queue_deinit(struct queue *queue);
 void fake_answer_claim(struct queue *queue, const struct queue_claim_result *result);
+void fake_withdrawn(struct queue *queue, int status);
 /* Room that the last claim named for route; 0: it was not asked for. */
 unsigned fake_room(const struct queue *queue, const char *route);
 void fake_done(struct queue *queue, unsigned commit, int status);

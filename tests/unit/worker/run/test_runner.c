@@ -38,7 +38,9 @@ static void test_claims_follow_the_room(void **state)
     assert_int_equal(fake_room(&bench->queue, "n"), 4);
     assert_true(bench->queue.request.wants_wake);
     assert_true(bench->queue.request.takes_suspect);
-    runner_turn(&bench->runner); /* one at a time */
+    assert_int_equal(bench->queue.request.count_max, 1);                /* a suspect comes alone */
+    assert_int_equal(bench->queue.request.hand_max, LIMIT_CLAIM_COUNT); /* and is not new */
+    runner_turn(&bench->runner);                                        /* one at a time */
     assert_int_equal(bench->queue.claims_count, 1);
 
     fake_answer_claim(&bench->queue, &(struct queue_claim_result){
@@ -510,19 +512,46 @@ static void test_drain_and_hand_back(void **state)
     fake_done(&bench->queue, 0, 0);
     runner_turn(&bench->runner);
     assert_int_equal(bench->queue.claims_count, 2);
+    /* And what was handed to us before the queue knew. */
+    assert_int_equal(bench->queue.withdrawals_count, 1);
+    claim_take_handed(&bench->runner,
+                      &(struct queue_claim_result){.jobs = &jobs[2], .jobs_count = 1});
+    fake_withdrawn(&bench->queue, 0);
+    assert_int_equal(bench->pool.calls_count, 2);
+    assert_int_equal(bench->queue.commits[1].verb, FAKE_RELEASE);
+    fake_done(&bench->queue, 1, 0);
 
     fake_answer(&bench->pool, 0, 200, ANSWER); /* what runs may finish */
-    assert_int_equal(bench->queue.commits[1].verb, FAKE_FINISH);
+    assert_int_equal(bench->queue.commits[2].verb, FAKE_FINISH);
     runner_hand_back(&bench->runner);
     fake_end_aborted(&bench->pool);
-    assert_int_equal(bench->queue.commits[2].verb, FAKE_RELEASE);
-    assert_int_equal(bench->queue.commits[2].job.attempt, 0);
+    assert_int_equal(bench->queue.commits[3].verb, FAKE_RELEASE);
+    assert_int_equal(bench->queue.commits[3].job.attempt, 0);
     assert_false(runner_is_idle(&bench->runner));
-    fake_done(&bench->queue, 1, 0);
     fake_done(&bench->queue, 2, 0);
+    fake_done(&bench->queue, 3, 0);
     assert_true(runner_is_idle(&bench->runner));
-    assert_int_equal(bench->runner.counts.handed_back, 2);
+    assert_int_equal(bench->runner.counts.handed_back, 3);
+    assert_int_equal(bench->queue.withdrawals_count, 1);
     close_bench(bench);
+}
+
+/* Who leaves is not idle before nothing can be handed to it any more, Redis or no Redis. */
+static void test_leaving_waits_for_what_is_handed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct bench *bench = open_bench(ONE, 10);
+
+        runner_drain(&bench->runner);
+        assert_int_equal(bench->queue.withdrawals_count, 1);
+        assert_false(runner_is_idle(&bench->runner));
+        runner_hand_back(&bench->runner);
+        assert_int_equal(bench->queue.withdrawals_count, 1);
+        fake_withdrawn(&bench->queue, i == 0 ? 0 : ERR_OFFLINE);
+        assert_true(runner_is_idle(&bench->runner));
+        close_bench(bench);
+    }
 }
 
 static void test_abandon(void **state)
@@ -610,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_result_the_queue_cannot_hold_is_given_up),
         cmocka_unit_test(test_refused_commit_is_left_to_lapse),
         cmocka_unit_test(test_drain_and_hand_back),
+        cmocka_unit_test(test_leaving_waits_for_what_is_handed),
         cmocka_unit_test(test_abandon),
         cmocka_unit_test(test_reload),
         cmocka_unit_test(test_missing_key_blocks_an_upstream),
