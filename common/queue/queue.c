@@ -208,6 +208,7 @@ static void on_second(uv_timer_t *timer)
 
     queue_store_second(queue, now);
     queue_follow_second(queue);
+    queue_stand_second(queue, now);
     queue_health_changed(queue);
     queue_want_turn(queue);
     if (queue->is_closing)

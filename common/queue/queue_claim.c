@@ -41,8 +41,6 @@ struct claim {
     bool goes_back; /* handed, and nobody here takes it */
 };
 
-static void withdrawal_step(struct queue *queue);
-
 /* A record that fails its checks twice is ended here. */
 struct read_again {
     struct queue_op op;
@@ -68,13 +66,13 @@ static void claim_done(struct claim *claim, int status)
     if (claim->is_open)
         queue->claims_open--;
     if (claim->is_handed)
-        queue->handed_open--;
+        queue->stand.handed_open--;
     claim->on_claim(&result, claim->arg);
     if (claim->is_open && (queue->missed_cancel || is_late))
         queue_renew_soon(queue);
     if (queue->claims_open == 0)
         queue->missed_cancel = false;
-    withdrawal_step(queue);
+    queue_stand_step(queue);
     for (unsigned i = 0; i < claim->count; i++)
         queue_load_deinit(&claim->loads[i]);
     free(claim->loads);
@@ -276,11 +274,14 @@ static int read_answer(struct claim *claim, const struct redisReply *reply)
     const struct redisReply *ids;
     size_t count;
 
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 6 ||
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 7 ||
         reply->element[0]->type != REDIS_REPLY_STRING ||
         reply->element[2]->type != REDIS_REPLY_ARRAY ||
-        reply->element[5]->type != REDIS_REPLY_ARRAY)
+        reply->element[5]->type != REDIS_REPLY_ARRAY ||
+        reply->element[6]->type != REDIS_REPLY_STRING)
         return ERR_PROTOCOL;
+    if (reply->element[6]->len == JOB_TOKEN_SIZE)
+        queue_stand_was_handed(claim->op.queue, (const uint8_t *)reply->element[6]->str);
     ids = reply->element[0];
     count = ids->len / JOB_ID_CORE_SIZE;
     if (ids->len % JOB_ID_CORE_SIZE != 0 || count > LIMIT_CLAIM_COUNT ||
@@ -351,15 +352,6 @@ static void on_answer(struct queue_op *op, int status, const struct redisReply *
         claim_done(claim, status);
 }
 
-static void note_standing(struct queue *queue, const struct claim *claim)
-{
-    struct queue_standing *standing = &queue->standing[queue->standing_next];
-
-    queue->standing_next = (queue->standing_next + 1) % QUEUE_STANDING_MAX;
-    memcpy(standing->token, claim->token, JOB_TOKEN_SIZE);
-    standing->asked_boot_ms = claim->asked_boot_ms;
-}
-
 void queue_claim(struct queue *queue, const struct queue_claim_request *request,
                  queue_claim_fn on_claim, void *arg)
 {
@@ -383,8 +375,10 @@ void queue_claim(struct queue *queue, const struct queue_claim_request *request,
     claim->asked_boot_ms = clock_boot_ms();
     memcpy(claim->token, queue->self_id, QUEUE_SELF_SIZE);
     digest_random(claim->token + QUEUE_SELF_SIZE, JOB_TOKEN_SIZE - QUEUE_SELF_SIZE);
-    if (request->wants_wake && request->hand_max > 0)
-        note_standing(queue, claim);
+    /* Who hears nothing is handed nothing. */
+    unsigned hand_max = request->wants_wake && queue->is_listening ? request->hand_max : 0;
+    if (hand_max > 0)
+        queue_stand_note(queue, claim->token, claim->asked_boot_ms);
     queue_call_begin_all(queue, VERB_CLAIM, queue->claim_shard, 7 + 2 * rooms);
     queue->claim_shard = (queue->claim_shard + 1) % queue->shards;
     redis_link_argument(queue->commands, queue->self_id, QUEUE_SELF_SIZE);
@@ -393,7 +387,7 @@ void queue_claim(struct queue *queue, const struct queue_claim_request *request,
     redis_link_number(queue->commands, count);
     redis_link_text(queue->commands, request->takes_suspect ? "1" : "0");
     redis_link_text(queue->commands, request->wants_wake ? "1" : "0");
-    redis_link_number(queue->commands, request->hand_max);
+    redis_link_number(queue->commands, hand_max);
     for (unsigned i = 0; i < rooms; i++) {
         redis_link_argument(queue->commands, request->rooms[i].route.bytes,
                             request->rooms[i].route.size);
@@ -438,29 +432,20 @@ static int count_handed(const struct queue *queue, const char *bytes, size_t siz
 
 static void on_given_back(int status, void *arg)
 {
-    (void)arg;
+    struct queue *queue = arg;
+
     log_event(LOG_DEBUG, "handed_given_back", LOG_I("status", status));
+    queue->stand.handed_open--;
+    queue_stand_step(queue);
 }
 
 static void give_back(const struct queue_claim_result *result, void *arg)
 {
+    struct queue *queue = arg;
+
+    queue->stand.handed_open += result->jobs_count;
     for (unsigned i = 0; i < result->jobs_count; i++)
-        queue_release(arg, &result->jobs[i], on_given_back, NULL);
-}
-
-/* When the claim was sent that this token is of: the lease is not older. False: too long ago to
- * count on it. */
-static bool find_standing(const struct queue *queue, const uint8_t *token, int64_t *out_boot_ms)
-{
-    for (int i = 0; i < QUEUE_STANDING_MAX; i++) {
-        const struct queue_standing *one = &queue->standing[i];
-
-        if (memcmp(one->token, token, JOB_TOKEN_SIZE) == 0) {
-            *out_boot_ms = one->asked_boot_ms;
-            return clock_boot_ms() - one->asked_boot_ms < queue->lease_ms / 2;
-        }
-    }
-    return false;
+        queue_release(queue, &result->jobs[i], on_given_back, queue);
 }
 
 void queue_on_handed(struct queue *queue, const char *bytes, size_t size)
@@ -476,7 +461,7 @@ void queue_on_handed(struct queue *queue, const char *bytes, size_t size)
     memcpy(claim->token, bytes + 1, JOB_TOKEN_SIZE);
     claim->on_claim = queue->events.on_handed;
     claim->arg = queue->events.arg;
-    if (!find_standing(queue, claim->token, &claim->asked_boot_ms) || !claim->on_claim) {
+    if (!queue_stand_heard(queue, claim->token, &claim->asked_boot_ms) || !claim->on_claim) {
         claim->goes_back = true;
         claim->asked_boot_ms = clock_boot_ms();
         claim->on_claim = give_back;
@@ -484,7 +469,7 @@ void queue_on_handed(struct queue *queue, const char *bytes, size_t size)
     }
     claim->is_open = claim->is_handed = true;
     queue->claims_open++;
-    queue->handed_open++;
+    queue->stand.handed_open++;
     for (int i = 5; i >= 0; i--)
         claimed_at_ms = claimed_at_ms << 8 | (unsigned char)bytes[1 + JOB_TOKEN_SIZE + i];
     claim->has_more = bytes[HANDED_HEAD - 1] != 0;
@@ -502,69 +487,4 @@ void queue_on_handed(struct queue *queue, const char *bytes, size_t size)
         at += record_size;
     }
     take_apart(claim);
-}
-
-/* ---- going -------------------------------------------------------------------------- */
-
-struct queue_withdrawal {
-    struct queue_op op; /* twice: of the commands, then of the subscription */
-    queue_done_fn on_done;
-    void *arg;
-    bool is_out;  /* Redis hands us nothing any more */
-    bool is_over; /* no message is on its way any more */
-    int status;
-};
-
-static void withdrawal_step(struct queue *queue)
-{
-    struct queue_withdrawal *going = queue->withdrawal;
-
-    if (!going || !going->is_over || queue->handed_open > 0)
-        return;
-    queue->withdrawal = NULL;
-    going->on_done(going->status, going->arg);
-    free(going);
-}
-
-static void on_withdrawn(struct queue_op *op, int status, const struct redisReply *reply)
-{
-    struct queue_withdrawal *going = (struct queue_withdrawal *)op;
-    struct queue *queue = op->queue;
-
-    (void)reply;
-    if (status == 0 && !going->is_out && queue->messages && redis_link_is_up(queue->messages)) {
-        /* Answered on the way that messages come by: after all of them. */
-        going->is_out = true;
-        redis_link_begin(queue->messages, 2);
-        redis_link_text(queue->messages, "SUBSCRIBE");
-        redis_link_text(queue->messages, QUEUE_CHANNEL_CONTROL);
-        redis_link_end(queue->messages, queue_on_reply, op);
-        return;
-    }
-    going->is_over = true;
-    going->status = status;
-    withdrawal_step(queue);
-}
-
-void queue_withdraw(struct queue *queue, queue_done_fn on_done, void *arg)
-{
-    struct queue_withdrawal *going = queue_alloc(sizeof(*going));
-    struct redis_link *link = queue->commands;
-    int status = queue_can_write(queue);
-
-    CHECK(!queue->withdrawal);
-    queue->withdrawal = going;
-    going->op.queue = queue;
-    going->op.on_reply = on_withdrawn;
-    going->on_done = on_done;
-    going->arg = arg;
-    if (status < 0) {
-        queue_op_fail(queue, &going->op, status);
-        return;
-    }
-    redis_link_begin(link, 3);
-    redis_link_text(link, "ZREM");
-    redis_link_text(link, QUEUE_KEY_IDLE);
-    redis_link_argument(link, queue->self_id, QUEUE_SELF_SIZE);
-    redis_link_end(link, queue_on_reply, &going->op);
 }

@@ -20,6 +20,7 @@ enum {
     CLAIM_INLINE_LAST = 4095, /* last byte of records that come with the answer of a claim */
     HANDED_MAX = 8,           /* jobs that a standing claim brings: a message holds them all */
     STANDING_MS = 2500, /* children ask anew each second; one that is no more is given nothing */
+    HANDED_NOTE_MS = 60000, /* that it was handed something is told to its next claim */
     INSPECT_SCAN = 200,
     DEADLINE_GRACE_S = 60 * 24 * 3600, /* index lists outlast an outage of this, until walked */
     ASIDE_MS = 1000, /* how long a job of a newer version is left before it is looked at again */
@@ -54,6 +55,7 @@ static const struct {
     {"CLAIM_INLINE_LAST", CLAIM_INLINE_LAST},
     {"HANDED_MAX", HANDED_MAX},
     {"STANDING_MS", STANDING_MS},
+    {"HANDED_NOTE_MS", HANDED_NOTE_MS},
     {"INSPECT_SCAN", INSPECT_SCAN},
     {"JOB_SCHEMA", JOB_SCHEMA},
     {"ASIDE_MS", ASIDE_MS},

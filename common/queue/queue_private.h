@@ -10,6 +10,7 @@
 #include "common/queue/queue_functions.h"
 #include "common/queue/queue_keys.h"
 #include "common/queue/queue_map.h"
+#include "common/queue/queue_stand.h"
 #include "common/queue/queue_store.h"
 #include "common/queue/queue_worker.h"
 #include "common/queue/redis_link.h"
@@ -23,7 +24,6 @@ enum {
     QUEUE_FOLLOWED_MAX = 200000,
     QUEUE_LEASES_MAX = 1 << 20, /* more than worker.inflight_max may be */
     QUEUE_TENANTS_KNOWN = 256,
-    QUEUE_STANDING_MAX = 4, /* claims that went out while the message for one was on its way */
 };
 
 /* Something that waits for an answer. on_reply runs once for each command sent with it, or once by
@@ -49,14 +49,6 @@ struct queue_gather {
     unsigned jobs_max;
     int wait_ms;
 };
-
-/* A claim that may be answered by a message, later. */
-struct queue_standing {
-    uint8_t token[JOB_TOKEN_SIZE];
-    int64_t asked_boot_ms;
-};
-
-struct queue_withdrawal;
 
 struct queue {
     struct uv_loop_s *loop;
@@ -106,13 +98,10 @@ struct queue {
 
     struct queue_map leases;
     bool is_claiming;
-    unsigned claims_open;                /* that one, and what was handed and is not all here yet */
-    unsigned handed_open;                /* of these the latter */
-    struct queue_withdrawal *withdrawal; /* waits for them */
+    unsigned claims_open; /* that one, and what was handed and is not all here yet */
     bool is_renewing;
     bool missed_cancel; /* a notice came for a job that one of these may be bringing */
-    struct queue_standing standing[QUEUE_STANDING_MAX]; /* the last ones */
-    unsigned standing_next;
+    struct queue_stand stand;
     int64_t renewed_boot_ms;
     unsigned claim_shard; /* looked at first by the next claim */
     queue_lost_fn on_lost;
@@ -179,6 +168,9 @@ void queue_on_message(const struct redisReply *reply, void *arg);
 void queue_follow_held(struct queue *queue, const struct job_id *id);
 void queue_follow_held_done(struct queue *queue, const struct job_id *id, bool is_kept);
 void queue_lease_add(struct queue *queue, const struct job *job, int64_t claimed_boot_ms);
+/* queue_recover_child for the leases of one claim, nobody to blame. */
+void queue_recover_token(struct queue *queue, const uint8_t token[JOB_TOKEN_SIZE],
+                         queue_done_fn on_done, void *arg);
 /* A message to this child that begins with 'j': what its standing claim has brought. */
 void queue_on_handed(struct queue *queue, const char *bytes, size_t size);
 /* False: it was not held. */

@@ -17,6 +17,8 @@ struct hunt {
     unsigned shard;
     char cursor[CURSOR_SIZE];
     char pattern[JOB_TICKET_SIZE + QUEUE_SELF_SIZE + 1]; /* any ticket, the id, anything */
+    uint8_t token[JOB_TOKEN_SIZE];
+    bool has_token; /* only leases of this token */
     struct buf members;
 };
 
@@ -55,7 +57,9 @@ static int take_members(struct hunt *hunt, const struct redisReply *rows)
     for (size_t i = 0; i + 1 < rows->elements; i += 2) {
         const struct redisReply *member = rows->element[i];
 
-        if (member->type != REDIS_REPLY_STRING || member->len != JOB_MEMBER_SIZE)
+        if (member->type != REDIS_REPLY_STRING || member->len != JOB_MEMBER_SIZE ||
+            (hunt->has_token &&
+             memcmp(member->str + JOB_TICKET_SIZE, hunt->token, JOB_TOKEN_SIZE) != 0))
             continue;
         int status = buf_append(&hunt->members, member->str, member->len);
         if (status < 0)
@@ -90,17 +94,12 @@ static void on_rows(struct queue_op *op, int status, const struct redisReply *re
     hunt_done(hunt, status);
 }
 
-void queue_recover_child(struct queue *queue, const char child[QUEUE_CHILD_SIZE],
-                         enum queue_blame blame, queue_done_fn on_done, void *arg)
+static void hunt_start(struct hunt *hunt, struct queue *queue, const char *child)
 {
-    struct hunt *hunt = queue_alloc(sizeof(*hunt));
     int status = queue_can_write(queue);
 
     hunt->op.queue = queue;
     hunt->op.on_reply = on_rows;
-    hunt->blame = blame;
-    hunt->on_done = on_done;
-    hunt->arg = arg;
     hunt->cursor[0] = '0';
     memset(hunt->pattern, '?', JOB_TICKET_SIZE);
     memcpy(hunt->pattern + JOB_TICKET_SIZE, child, QUEUE_SELF_SIZE);
@@ -113,4 +112,28 @@ void queue_recover_child(struct queue *queue, const char child[QUEUE_CHILD_SIZE]
         ask(hunt);
     else
         queue_op_fail(queue, &hunt->op, status);
+}
+
+void queue_recover_child(struct queue *queue, const char child[QUEUE_CHILD_SIZE],
+                         enum queue_blame blame, queue_done_fn on_done, void *arg)
+{
+    struct hunt *hunt = queue_alloc(sizeof(*hunt));
+
+    hunt->blame = blame;
+    hunt->on_done = on_done;
+    hunt->arg = arg;
+    hunt_start(hunt, queue, child);
+}
+
+void queue_recover_token(struct queue *queue, const uint8_t token[JOB_TOKEN_SIZE],
+                         queue_done_fn on_done, void *arg)
+{
+    struct hunt *hunt = queue_alloc(sizeof(*hunt));
+
+    hunt->blame = QUEUE_BLAME_NOBODY;
+    hunt->on_done = on_done;
+    hunt->arg = arg;
+    memcpy(hunt->token, token, JOB_TOKEN_SIZE);
+    hunt->has_token = true;
+    hunt_start(hunt, queue, (const char *)token); /* begins with the child's id */
 }

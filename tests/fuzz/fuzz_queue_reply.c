@@ -322,7 +322,7 @@ static void hand(struct queue *queue)
     if (whose < 3)
         memcpy(message.data + 1, queue->self_id, QUEUE_SELF_SIZE);
     if (whose < 2)
-        memcpy(message.data + 1, queue->standing[whose].token, JOB_TOKEN_SIZE);
+        memcpy(message.data + 1, queue->stand.claims[whose].token, JOB_TOKEN_SIZE);
     for (unsigned i = 0; i < jobs; i++) {
         redisReply record = {.type = REDIS_REPLY_NIL};
         char row[JOB_ID_CORE_SIZE + 2 + 1];

@@ -239,13 +239,12 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
 /* ---- what is handed ---- */
 
 /* The claim that stood for these jobs is gone: the next one stands again, or brings what came with
- * them, if need be of other routes. */
+ * them, if need be of other routes. None of these is hot: what waited for them has been handed, and
+ * a claim that asks for hot routes stands for those alone. */
 void claim_take_handed(struct runner *runner, const struct queue_claim_result *result)
 {
     int64_t now_mono_ms = clock_mono_ms();
 
-    for (unsigned i = 0; i < result->jobs_count; i++)
-        route_list_heat(&runner->claimer.routes, result->jobs[i].route);
     for (unsigned i = 0; i < result->jobs_count; i++) {
         if (is_isolated(runner, now_mono_ms)) { /* crossed with the claim that brought a suspect */
             metrics_add(METRIC_JOBS_CLAIMED, 1);

@@ -1,6 +1,7 @@
 -- What the verbs share. One library, put together in the order: this file, the verbs, _register.lua; C puts a
 -- few constants in front (queue_functions.c). Every verb is one atomic step: it reads and checks everything, then
--- writes what cannot fail. Bodies never pass through here, except results that are committed.
+-- writes what cannot fail. Large bodies never pass through here, except results that
+-- are committed.
 --
 -- Numbers that are arguments of commands are written as strings where they are constant: Redis formats each Lua number
 -- anew, which costs more than many a command.
@@ -38,7 +39,7 @@ end
 
 -- A whole number as the argument of a command: Redis would print it with 17 digits' care.
 local function text_of(number)
-  return string.format('%d', number)
+  return string.format('%.0f', number)
 end
 
 -- The clock of leases: follows Redis' clock, but never back and never more than 3 s a call, so that neither a

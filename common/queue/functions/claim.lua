@@ -3,13 +3,14 @@
 -- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, how many new jobs may be handed
 -- to it while it is idle, then route and room in pairs. Answers: ids one after the other; has more 0/1; hints: route,
 -- best band of waiting routes not asked for; how many jobs of a newer version were met; the time of the claim in ms; for
--- each id its record as it was before, or nothing when that is large.
+-- each id its record as it was before, or nothing when that is large; the token of the claim before, if that has been
+-- answered by a message.
 -- The shards are looked at in the order of KEYS, better bands of all shards before worse ones.
 --
 -- A standing claim is what an idle child has room for: format u8 (1), the newest schema it can read u8, token 16, lease
 -- ms u32, count u16, then for each route room u16, size u16 and name. Submit starts what it brings for the child and
 -- hands it over by a message: 'j', token, time of the claim u48, has more u8, then for each job id, size u16 and its
--- record as a claim answers it. The claim stands for a moment, until its child claims again or is handed something.
+-- record as a claim answers it. The claim stands for a moment, until its child claims again, is handed something or is woken.
 
 -- Of a header, from byte 2: schema, state, flags, claim, attempt, crashes, sequence, started, expires, pieces, payload
 -- size. One call and few strings: this runs for every job. The record comes along with its header, up to a size.
@@ -208,7 +209,7 @@ local function drain_all(c, room, list)
   end
 end
 
-local STANDING_FORMAT = 1
+local STANDING_FORMAT, STANDING_HANDED = 1, 104 -- 'h' and the token: the message is out
 local STANDING_HEAD = '<BBc16I4I2'
 local STANDING_HEAD_SIZE = 24
 
@@ -239,7 +240,9 @@ function verbs.claim(keys, args)
     asked[#asked + 1] = args[i]
   end
   call('ZREM', IDLE, child)
-  call('UNLINK', STANDING .. child)
+  local stood, handed = redis.pcall('GET', STANDING .. child), ''
+  if stood then call('UNLINK', STANDING .. child) end
+  if type(stood) == 'string' and byte(stood) == STANDING_HANDED then handed = sub(stood, 2) end
   local list = {}
   local hints = look(prefixes(keys), room, asked, list)
   if args[5] == '1' and c.left > 0 then
@@ -280,7 +283,7 @@ function verbs.claim(keys, args)
     call('ZADD', IDLE, c.raw, child)
     if args[7] ~= '0' then leave_standing(child, args) end
   end
-  return {table.concat(c.ids), has_more and 1 or 0, named, c.newer, c.raw, c.records}
+  return {table.concat(c.ids), has_more and 1 or 0, named, c.newer, c.raw, c.records, handed}
 end
 
 -- ---- for submit: the standing claim of whoever is idle for longest
@@ -345,7 +348,8 @@ function hand(c, has_more)
   if #c.ids == 0 then return end
   local parts = {}
   for n, id in ipairs(c.ids) do parts[n] = id .. pack('<I2', #c.records[n]) .. c.records[n] end
-  call('ZREM', IDLE, c.child) -- without that nobody looks at what stands
+  call('ZREM', IDLE, c.child)
+  call('SET', STANDING .. c.child, 'h' .. c.token, 'PX', HANDED_NOTE_MS)
   call('PUBLISH', 'pk:c:' .. c.child,
        'j' .. c.token .. pack('<I6B', c.raw, has_more and 1 or 0) .. table.concat(parts))
 end

@@ -25,7 +25,7 @@ end
 -- Would this be one route more than may be live? fresh: routes that this call brings; all of them are counted only where
 -- they could come near the limit.
 local function is_route_beyond(p, route, routes_max, fresh)
-  if fresh.is_far or fresh.routes[route] or call('EXISTS', p .. 'R:' .. route) == 1 or call('HEXISTS', LIVE_ROUTES, route) == 1 then
+  if fresh.is_far_from_max or fresh.routes[route] or call('EXISTS', p .. 'R:' .. route) == 1 or call('HEXISTS', LIVE_ROUTES, route) == 1 then
     return false
   end
   if call('HLEN', LIVE_ROUTES) + fresh.count >= routes_max then return true end
@@ -58,7 +58,7 @@ local function decide(args, shard, result)
   local seen, fresh, kept, i = {}, {count = 0, routes = {}}, {}, 2
   local jobs, bytes = 0, 0
   if jobs_max > 0 or bytes_max > 0 then jobs, bytes = count_live(shards) end
-  if routes_max > 0 then fresh.is_far = call('HLEN', LIVE_ROUTES) + #args / 4 < routes_max end
+  if routes_max > 0 then fresh.is_far_from_max = call('HLEN', LIVE_ROUTES) + #args / 4 < routes_max end
   while i < #args do
     local b, group, code = args[i], {route = args[i + 1]}, 'k'
     local which, flags

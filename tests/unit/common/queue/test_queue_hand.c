@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hiredis/hiredis.h>
+
 #include "common/base/digest.h"
 #include "common/queue/queue_fleet.h"
 
@@ -518,6 +520,55 @@ static void what_comes_too_late_goes_back(void **state)
     rig_close(rig, front);
 }
 
+static void kill_subscription(struct rig *rig, const char *name)
+{
+    const char *list = rig_ask(&rig->redis, "CLIENT LIST TYPE pubsub");
+    const char *line = strstr(list, name);
+    long long id = 0;
+
+    assert_non_null(line);
+    while (line > list && line[-1] != '\n')
+        line--;
+    assert_int_equal(sscanf(line, "id=%lld", &id), 1);
+    assert_int_equal(rig_ask_number(&rig->redis, "CLIENT KILL ID %lld", id), 1);
+}
+
+/* The message went down with its connection: the next claim is told, and nothing is counted. */
+static void what_never_came_is_recovered(void **state)
+{
+    struct rig *rig = *state;
+    struct told told;
+    struct queue *front = rig_queue(rig, "front"), *child = new_child(rig, &told);
+    redisContext *other = redisConnectUnix(rig->redis.socket);
+    struct job job;
+
+    /* Redis sees somebody listen, to the end. */
+    assert_non_null(other);
+    freeReplyObject(redisCommand(other, "SUBSCRIBE pk:c:%s", queue_self_id(child)));
+    stand(rig, child, "m", 5, 64);
+    kill_subscription(rig, "child");
+    struct job_id id = submit_one(rig, front, "m");
+    assert_int_equal(rig_state(rig, front, &id), JOB_RUNNING);
+    rig_wait_ready(rig, child, true);
+    assert_int_equal(rig_claim(rig, child, "m", 5, false)->count, 0);
+    wait_queued(rig, front, &id);
+    assert_int_equal(told.handed, 0);
+    assert_int_equal(rig_get(rig, front, &id, &job), 0);
+    assert_int_equal(job.crashes, 0);
+    assert_int_equal(rig_claim(rig, child, "m", 5, false)->count, 1);
+    /* What did come is not recovered. */
+    rig_wait_ready(rig, child, true);
+    stand(rig, child, "m", 5, 64);
+    id = submit_one(rig, front, "m");
+    rig_wait(rig, &told.handed);
+    stand(rig, child, "m", 5, 64);
+    rig_run_ms(rig, 2500);
+    assert_int_equal(rig_state(rig, front, &id), JOB_RUNNING);
+    redisFree(other);
+    rig_close(rig, child);
+    rig_close(rig, front);
+}
+
 /* Somebody with rights on our channel, or a later version, says what we do not understand. */
 static void other_messages_are_left_alone(void **state)
 {
@@ -565,6 +616,7 @@ int main(void)
         IN_RIG(who_withdraws_waits_for_what_was_handed),
         IN_RIG(what_nobody_takes_goes_back),
         IN_RIG(what_comes_too_late_goes_back),
+        IN_RIG(what_never_came_is_recovered),
         IN_RIG(other_messages_are_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@ static void test_handed_jobs_start(void **state)
     runner_turn(&bench->runner);
     assert_int_equal(bench->queue.claims_count, 2);
     assert_int_equal(fake_room(&bench->queue, "m"), 2);
+    assert_int_equal(fake_room(&bench->queue, "n"), 2); /* for all it serves */
     assert_true(bench->queue.request.hand_max > 0);
     /* One more crosses with that claim. */
     claim_take_handed(&bench->runner,
