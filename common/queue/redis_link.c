@@ -19,6 +19,7 @@ enum {
     PING_AFTER_MS = 2000,
     PING_MS_MAX = 2000,
     WATCH_MS = 250, /* how often deadlines are looked at */
+    WATCH_LATE_MS = 1000,
     BACKOFF_MS_MIN = 50,
     BACKOFF_MS_MAX = 2000,
     PENDING_MAX = 4096,
@@ -53,6 +54,8 @@ struct redis_link {
     bool is_resolving;
     unsigned attempt_count; /* since the last time it stayed up */
     int64_t since_mono_ms;  /* of the state */
+    int64_t watched_mono_ms;
+    bool was_excused; /* by the last look; not twice in a row */
     struct pending pending[PENDING_SLOTS];
     unsigned pending_at, pending_count;
     unsigned left_arguments; /* of the command being built */
@@ -163,7 +166,14 @@ static void on_watch(uv_timer_t *timer)
 {
     struct redis_link *link = timer->data;
     int64_t now = clock_mono_ms();
+    bool stood_still = now - link->watched_mono_ms > WATCH_LATE_MS;
 
+    link->watched_mono_ms = now;
+    if (stood_still && !link->was_excused) { /* we, not Redis: its answers may lie in the socket */
+        link->was_excused = true;
+        return;
+    }
+    link->was_excused = false;
     if (link->state == LINK_CONNECTING) {
         if (now - link->since_mono_ms > CONNECT_MS_MAX)
             go_down(link, "redis_unreachable", "no connection within 3 s");
@@ -287,6 +297,7 @@ static void connect_to(struct redis_link *link, const char *address)
     struct error_text why = {""};
 
     set_link_state(link, LINK_CONNECTING);
+    link->watched_mono_ms = clock_mono_ms();
     uv_timer_start(&link->watch, on_watch, WATCH_MS, WATCH_MS);
     if (redis_wire_open(link->options.loop, &link->url, address, &events, &link->wire, &why) < 0)
         go_down(link, "redis_unreachable", why.text);

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,29 @@ static void on_done(int status, void *arg)
 
     done->status = status;
     done->is_done = 1;
+}
+
+static void on_got(int status, const struct job *job, void *arg)
+{
+    (void)job;
+    on_done(status, arg);
+}
+
+/* We stood still, not Redis: its answer lies in the socket and is not late. */
+static void a_process_that_stood_still_keeps_its_link(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "worker");
+    struct job job = rig_job(queue, "m");
+    struct done done = {.is_done = 0};
+
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    queue_get(queue, &job.id, false, on_got, &done);
+    uv_run(&rig->loop, UV_RUN_NOWAIT); /* sends it */
+    poll(NULL, 0, 5500);               /* the standing still: longer than a command may take */
+    rig_wait(rig, &done.is_done);
+    assert_int_equal(done.status, 0);
+    rig_close(rig, queue);
 }
 
 static void commits_wait_for_redis(void **state)
@@ -569,6 +593,8 @@ static void a_slow_store_is_not_flooded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_process_that_stood_still_keeps_its_link, set_up,
+                                        rig_tear_down),
         cmocka_unit_test_setup_teardown(commits_wait_for_redis, set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(a_commit_that_breaks_hurts_no_other, set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(killed_in_the_middle, set_up, rig_tear_down),
