@@ -43,13 +43,15 @@ class Figure:
 
 @dataclasses.dataclass
 class Row:
-    """One contestant of a side-by-side table. details: {column: text}; skipped: why there are no runs."""
+    """One contestant of a side-by-side table. details: {column: text}; skipped: why there are no runs; there: what it reached on
+    the machine that the targets were set on."""
 
     name: str
     runs: list = dataclasses.field(default_factory=list)
     details: dict = dataclasses.field(default_factory=dict)
     is_ours: bool = False
     skipped: str = ""
+    there: float = 0.0
 
     @property
     def median(self):
@@ -111,23 +113,59 @@ def machine():
             f"{platform.system()} {platform.release().split('-')[0]}, Redis {redis[2].removeprefix('v=') if len(redis) > 2 else '?'}")
 
 
-def target_lines(figures):
+class Pace:
+    """How fast this machine was in this run: what peers reached of what they reach where the targets come from. Under load and at
+    rest apart, because machines differ in either."""
+
+    def __init__(self, tables):
+        self.rows = [(table, row, row.median / row.there if table.better == "more" else row.there / row.median)
+                     for table in tables for row in table.rows if row.there and row.runs]
+
+    def median(self, better):
+        paces = [pace for table, _, pace in self.rows if table.better == better]
+        return statistics.median(paces) if paces else None
+
+    def elsewhere(self, figure):
+        """What a figure that misses its target would be at the targets' pace; None where that says nothing."""
+        if figure.is_met is not False or figure.unit not in ("/s", "µs", "ms"):
+            return None
+        pace = self.median("less" if figure.unit == "ms" else "more")
+        return pace and (figure.median / pace if figure.unit == "/s" else figure.median * pace)
+
+    def lines(self):
+        if not self.rows:
+            return []
+        paces = [(word, self.median(better)) for word, better in (("under load", "more"), ("at rest", "less"))]
+        lines = ["## The pace of this machine", "",
+                 "The targets were set on another machine of this kind, where the same peers were measured. In this run they reached "
+                 + " and ".join(f"{pace:.2f} of that {word}" for word, pace in paces if pace) + " (medians). Targets are not scaled "
+                 "by it; where one is not met, what the figure would be at the other pace stands beside it, as an estimate.", "",
+                 "| Peer | here | there | here / there |", "|---|--:|--:|--:|"]
+        for table, row, pace in self.rows:
+            form = f",.{table.digits}f"
+            lines.append(f"| {row.name} | {row.median:{form}} {table.unit} | {row.there:{form}} | {pace:.2f} |")
+        return [*lines, ""]
+
+
+def target_lines(figures, pace):
     lines = ["| What | Measured, median | least – most | Wanted | |", "|---|--:|---|---|---|"]
     for figure in figures:
         wanted, verdict = "", ""
         if figure.target:
             sign, limit, *source = figure.target
             wanted = f"{'≤' if sign == '<=' else '≥'} {limit:,.{figure.digits}f}{' (' + source[0] + ')' if source else ''}"
-            verdict = "met" if figure.is_met else "**not met**"
+            elsewhere = pace.elsewhere(figure)
+            verdict = "met" if figure.is_met else "**not met**" + (f" (at pace {figure.text(elsewhere)})" if elsewhere else "")
         name = figure.name + (f"<br><small>{figure.note}</small>" if figure.note else "")
         lines.append(f"| {name} | {figure.text()} {figure.unit} | {figure.spread()} | {wanted} | {verdict} |")
     return lines
 
 
 def page(head, facts, figures, tables, failures):
+    pace = Pace(tables)
     met, wanted = sum(figure.is_met is True for figure in figures), sum(figure.target is not None for figure in figures)
     lines = [head.rstrip(), "", "## The last run", "", *(f"{fact}  " for fact in facts), "", f"## Targets: {met} of {wanted} met", "",
-             *target_lines(figures), "", "## Side by side", ""]
+             *target_lines(figures, pace), "", *pace.lines(), "## Side by side", ""]
     for table in tables:
         lines += table.lines()
     if failures:
