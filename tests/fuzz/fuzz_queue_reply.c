@@ -402,7 +402,10 @@ static void call(struct queue *queue)
         queue_release(queue, &job, on_done, NULL);
         break;
     case 10:
-        queue_withdraw(queue, on_done, NULL);
+        if (queue->stand.withdrawal) /* one at a time */
+            input.seen++;
+        else
+            queue_withdraw(queue, on_done, NULL);
         break;
     case 11:
         hand(queue);
