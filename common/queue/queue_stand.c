@@ -45,7 +45,7 @@ void queue_stand_was_handed(struct queue *queue, const uint8_t *token)
     const struct queue_standing *one = find(queue, token);
     struct queue_unheard *unheard = &queue->stand.unheard[queue->stand.unheard_next];
 
-    if (one && one->was_heard)
+    if (!one || one->was_heard) /* not known any more: it may have come */
         return;
     queue->stand.unheard_next = (queue->stand.unheard_next + 1) % QUEUE_UNHEARD_MAX;
     memcpy(unheard->token, token, JOB_TOKEN_SIZE);

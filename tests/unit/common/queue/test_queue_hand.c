@@ -10,6 +10,7 @@
 
 #include "common/base/digest.h"
 #include "common/queue/queue_fleet.h"
+#include "common/queue/queue_stand.h"
 
 enum { HELD_MAX = 32, STANDING_MS = 2500 };
 
@@ -569,6 +570,25 @@ static void what_never_came_is_recovered(void **state)
     rig_close(rig, front);
 }
 
+/* So many claims went out since that nobody knows whether it came: the job may well run here. */
+static void what_may_have_come_is_not_recovered(void **state)
+{
+    struct rig *rig = *state;
+    struct told told;
+    struct queue *front = rig_queue(rig, "front"), *child = new_child(rig, &told);
+
+    stand(rig, child, "m", 5, 64);
+    struct job_id id = submit_one(rig, front, "m");
+    rig_wait(rig, &told.handed);
+    for (uint8_t i = 0; i < QUEUE_STANDING_MAX; i++)
+        queue_stand_note(child, (const uint8_t[JOB_TOKEN_SIZE]){i, 1}, 0);
+    stand(rig, child, "m", 5, 64);
+    rig_run_ms(rig, 2500);
+    assert_int_equal(rig_state(rig, front, &id), JOB_RUNNING);
+    rig_close(rig, child);
+    rig_close(rig, front);
+}
+
 /* Somebody with rights on our channel, or a later version, says what we do not understand. */
 static void other_messages_are_left_alone(void **state)
 {
@@ -617,6 +637,7 @@ int main(void)
         IN_RIG(what_nobody_takes_goes_back),
         IN_RIG(what_comes_too_late_goes_back),
         IN_RIG(what_never_came_is_recovered),
+        IN_RIG(what_may_have_come_is_not_recovered),
         IN_RIG(other_messages_are_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
