@@ -64,6 +64,7 @@ if ((test || bench)); then
     fi
 fi
 if ((dev)); then
+    packages+=(libclang-rt-dev) # sanitizers and libFuzzer, which clang only recommends
     need_program clang clang
     need_program clang-tidy clang-tidy
     need_program cppcheck cppcheck
