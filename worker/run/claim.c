@@ -142,7 +142,8 @@ void claim_turn(struct runner *runner)
 
     bool may_be_suspect = takes_suspect(runner, now_mono_ms);
     unsigned free_count = runner->table.count_max - runner->table.count, count_max = free_count;
-    if (may_be_suspect && runner->table.count == 0)
+    claimer->asks_alone = may_be_suspect && runner->table.count == 0;
+    if (claimer->asks_alone)
         count_max = 1; /* if it brings one, nothing shall come along */
     struct queue_claim_request request = {
         .rooms = rooms,
@@ -211,6 +212,14 @@ static void take_job(struct runner *runner, const struct job *job)
     attempt_start(attempt);
 }
 
+/* Claimed and handed jobs crossed, and these must not meet. */
+static void send_back(struct runner *runner, const struct job *job)
+{
+    metrics_add(METRIC_JOBS_CLAIMED, 1);
+    runner->counts.claimed++;
+    runner_return_job(runner, job);
+}
+
 static void on_claim(const struct queue_claim_result *result, void *arg)
 {
     struct runner *runner = arg;
@@ -226,8 +235,17 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
         return;
     }
     note_routes(runner, result);
-    for (unsigned i = 0; i < result->jobs_count; i++)
-        take_job(runner, &result->jobs[i]);
+    for (unsigned i = 0; i < result->jobs_count; i++) {
+        const struct job *job = &result->jobs[i];
+
+        /* Something has been handed to us since we asked for a suspect alone. */
+        if (claimer->asks_alone && (job->flags & JOB_FLAG_SUSPECT) && runner->table.count > 0) {
+            send_back(runner, job);
+            claimer->wants_suspect = true;
+        } else {
+            take_job(runner, job);
+        }
+    }
     /* Only a claim that found nothing registers us for wake-ups: ask until one does. */
     if (result->jobs_count > 0 || result->has_more)
         ask_again(claimer);
@@ -246,13 +264,10 @@ void claim_take_handed(struct runner *runner, const struct queue_claim_result *r
     int64_t now_mono_ms = clock_mono_ms();
 
     for (unsigned i = 0; i < result->jobs_count; i++) {
-        if (is_isolated(runner, now_mono_ms)) { /* crossed with the claim that brought a suspect */
-            metrics_add(METRIC_JOBS_CLAIMED, 1);
-            runner->counts.claimed++;
-            runner_return_job(runner, &result->jobs[i]);
-        } else {
+        if (is_isolated(runner, now_mono_ms)) /* by the claim that brought a suspect */
+            send_back(runner, &result->jobs[i]);
+        else
             take_job(runner, &result->jobs[i]);
-        }
     }
     ask_again(&runner->claimer);
     if (result->has_more)

@@ -64,6 +64,42 @@ static void test_handed_jobs_leave_a_suspect_alone(void **state)
     close_bench(bench);
 }
 
+/* The other way round: what was handed runs when the claim that was meant for a suspect alone
+ * brings it. The suspect goes back and comes with the next such claim. */
+static void test_a_suspect_waits_for_handed_jobs(void **state)
+{
+    (void)state;
+    struct bench *bench = open_bench(ONE, 10);
+    struct job handed = job_of(1), suspect = job_of(2);
+
+    suspect.crashes = LIMIT_CRASHES_SUSPECT;
+    suspect.flags |= JOB_FLAG_SUSPECT;
+    runner_turn(&bench->runner);
+    assert_true(bench->queue.request.takes_suspect);
+    claim_take_handed(&bench->runner,
+                      &(struct queue_claim_result){.jobs = &handed, .jobs_count = 1});
+    fake_answer_claim(&bench->queue,
+                      &(struct queue_claim_result){.jobs = &suspect, .jobs_count = 1});
+    assert_int_equal(bench->runner.suspects_count, 0);
+    assert_int_equal(bench->pool.calls_count, 1);
+    assert_int_equal(bench->queue.commits[0].verb, FAKE_RELEASE);
+    fake_done(&bench->queue, 0, 0);
+    runner_turn(&bench->runner);
+    assert_false(bench->queue.request.takes_suspect); /* not beside what runs */
+    fake_answer_claim(&bench->queue, &(struct queue_claim_result){0});
+    fake_answer(&bench->pool, 0, 200, ANSWER);
+    fake_done(&bench->queue, 1, 0);
+    claim_wake(&bench->runner);
+    runner_turn(&bench->runner);
+    assert_true(bench->queue.request.takes_suspect);
+    fake_answer_claim(&bench->queue,
+                      &(struct queue_claim_result){.jobs = &suspect, .jobs_count = 1});
+    assert_int_equal(bench->runner.suspects_count, 1);
+    fake_answer(&bench->pool, 1, 200, ANSWER);
+    fake_done(&bench->queue, 2, 0);
+    close_bench(bench);
+}
+
 /* More came with them than was handed, and nothing that we know has room: hints tell. */
 static void test_more_than_was_handed_is_asked_for(void **state)
 {
@@ -110,6 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handed_jobs_start),
         cmocka_unit_test(test_handed_jobs_leave_a_suspect_alone),
+        cmocka_unit_test(test_a_suspect_waits_for_handed_jobs),
         cmocka_unit_test(test_more_than_was_handed_is_asked_for),
         cmocka_unit_test(test_handed_jobs_without_room_go_back),
     };
