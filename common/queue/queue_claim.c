@@ -385,7 +385,9 @@ void queue_claim(struct queue *queue, const struct queue_claim_request *request,
     redis_link_argument(queue->commands, claim->token, JOB_TOKEN_SIZE);
     redis_link_number(queue->commands, queue->lease_ms);
     redis_link_number(queue->commands, count);
-    redis_link_text(queue->commands, request->takes_suspect ? "1" : "0");
+    redis_link_text(queue->commands, !request->takes_suspect  ? "0"
+                                     : request->suspect_first ? "2"
+                                                              : "1");
     redis_link_text(queue->commands, request->wants_wake ? "1" : "0");
     redis_link_number(queue->commands, hand_max);
     for (unsigned i = 0; i < rooms; i++) {

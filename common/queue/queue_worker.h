@@ -16,6 +16,8 @@ struct queue_claim_request {
     unsigned rooms_count;
     unsigned count_max; /* over all routes, <= LIMIT_CLAIM_COUNT */
     bool takes_suspect; /* one suspect may come along */
+    bool suspect_first; /* while one waits whose route is not asked for, nothing else comes: the
+                           answer names the route, and says that there is more */
     bool wants_wake;    /* nothing found: remember us as idle */
     unsigned hand_max;  /* idle, so many new jobs for these rooms may be handed to us: on_handed */
 };

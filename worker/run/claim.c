@@ -150,6 +150,8 @@ void claim_turn(struct runner *runner)
         .rooms_count = count,
         .count_max = count_max < LIMIT_CLAIM_COUNT ? count_max : LIMIT_CLAIM_COUNT,
         .takes_suspect = may_be_suspect,
+        /* A child that has just come knows few names; twice in a row would hold up others. */
+        .suspect_first = claimer->asks_alone && !claimer->has_looked,
         /* Who has no room must not be woken in place of one who has. */
         .wants_wake = upstream_set_has_room(runner->set),
         .hand_max = free_count < LIMIT_CLAIM_COUNT ? free_count : LIMIT_CLAIM_COUNT,
@@ -235,6 +237,7 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
         return;
     }
     note_routes(runner, result);
+    claimer->has_looked = claimer->asks_alone && result->jobs_count == 0 && result->has_more;
     for (unsigned i = 0; i < result->jobs_count; i++) {
         const struct job *job = &result->jobs[i];
 

@@ -32,6 +32,7 @@ struct claimer {
     bool wants_hints;    /* the next claim is worth while even without room for anything known */
     bool has_change;     /* room or knowledge changed since the last look */
     bool asks_alone;     /* what is in flight may bring a suspect, for nothing runs here */
+    bool has_looked;     /* the claim before brought nothing but the names of suspects' routes */
     bool wants_suspect;  /* the next claim of a child that runs nothing may bring a suspect */
     int64_t crowded_mono_ms;     /* from then on a suspect may run in company */
     int64_t alone_until_mono_ms; /* a suspect runs alone: nothing else is claimed before */

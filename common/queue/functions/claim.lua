@@ -1,6 +1,7 @@
 -- claim: queued -> running, for the routes that have room.
 --
--- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1, wants a wake 0/1, how many new jobs may be handed
+-- ARGV: child id 8, token 16, lease ms, count max, takes a suspect 0/1 or 2: and nothing else while one waits whose
+-- route it does not name, wants a wake 0/1, how many new jobs may be handed
 -- to it while it is idle, then route and room in pairs. Answers: ids one after the other; has more 0/1; hints: route,
 -- best band of waiting routes not asked for; how many jobs of a newer version were met; the time of the claim in ms; for
 -- each id its record as it was before, or nothing when that is large; the token of the claim before, if that has been
@@ -245,15 +246,17 @@ function verbs.claim(keys, args)
   if type(stood) == 'string' and byte(stood) == STANDING_HANDED then handed = sub(stood, 2) end
   local list = {}
   local hints = look(prefixes(keys), room, asked, list)
-  if args[5] == '1' and c.left > 0 then
+  if args[5] ~= '0' and c.left > 0 then
     for _, p in ipairs(call('SMEMBERS', SUSPECT_SHARDS)) do
       if take_suspect(c, p, room) then break end
     end
   end
-  drain_all(c, room, list)
+  -- Its child asks anew, by the name that it is told.
+  local waits = args[5] == '2' and #c.ids == 0 and next(c.suspects) ~= nil
+  if not waits then drain_all(c, room, list) end
   write_claim(c)
 
-  local has_more, stamp, place, named = false, 0, nil, {}
+  local has_more, stamp, place, named = waits, 0, nil, {}
   local function note_arrival(p, route)
     local at = last_arrival(p, route)
     if at > stamp then stamp, place = at, p end
@@ -279,7 +282,7 @@ function verbs.claim(keys, args)
   end
   -- What we cannot take or serve is offered to the children that went idle before it came: each once.
   if stamp > 0 then wake(stamp, place) end
-  if #c.ids == 0 and args[6] == '1' then
+  if #c.ids == 0 and args[6] == '1' and not waits then
     call('ZADD', IDLE, c.raw, child)
     if args[7] ~= '0' then leave_standing(child, args) end
   end

@@ -400,6 +400,49 @@ static void suspects_of_one_route_hold_up_no_others(void **state)
     rig_close(rig, queue);
 }
 
+/* A child that has just come asks for what it knows, and would have company before it hears of the
+ * suspect. */
+static void a_suspect_of_an_unknown_route_comes_first(void **state)
+{
+    struct rig *rig = *state;
+    struct queue *queue = rig_queue(rig, "worker");
+    struct queue_room rooms[2] = {{slice_of("m"), 5}, {slice_of("late"), 5}};
+    struct queue_claim_request request = {.rooms = rooms,
+                                          .rooms_count = 1,
+                                          .count_max = 1,
+                                          .takes_suspect = true,
+                                          .suspect_first = true,
+                                          .wants_wake = true,
+                                          .hand_max = 1};
+    struct job job = rig_job(queue, "late"), other = rig_job(queue, "m");
+
+    assert_int_equal(rig_submit(rig, queue, &job).status, 0);
+    struct job running = rig_claim(rig, queue, "late", 1, false)->jobs[0];
+    recover_blaming(rig, queue, &running, QUEUE_BLAME_CULPRIT);
+    assert_int_equal(rig_submit(rig, queue, &other).status, 0);
+
+    const struct rig_claimed *claimed = rig_claim_request(rig, queue, &request);
+    assert_int_equal(claimed->count, 0);
+    assert_true(claimed->has_more);
+    assert_string_equal(claimed->waiting[0], "late");
+    assert_int_equal(rig_ask_number(&rig->redis, "ZCARD {0}:idle"), 0); /* it asks again */
+    request.rooms_count = 2;
+    claimed = rig_claim_request(rig, queue, &request);
+    assert_int_equal(claimed->count, 1);
+    assert_true((claimed->jobs[0].flags & JOB_FLAG_SUSPECT) != 0);
+    running = claimed->jobs[0];
+    assert_int_equal(rig_release(rig, queue, &running), 0);
+
+    /* Who cannot serve its route has the others all the same. */
+    request.rooms_count = 1;
+    request.suspect_first = false;
+    claimed = rig_claim_request(rig, queue, &request);
+    assert_int_equal(claimed->count, 1);
+    assert_true((claimed->jobs[0].flags & JOB_FLAG_SUSPECT) == 0);
+    assert_int_equal(rig_inspect(rig, queue), 0);
+    rig_close(rig, queue);
+}
+
 /* ---- random lives ------------------------------------------------------------------------- */
 
 enum { LIVES = 400, WORKERS = 3 };
@@ -652,6 +695,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(leases_and_deadlines_of_newer_records_are_left_alone,
                                         rig_set_up, rig_tear_down),
         cmocka_unit_test_setup_teardown(a_newer_suspect_is_left_alone, rig_set_up, rig_tear_down),
+        cmocka_unit_test_setup_teardown(a_suspect_of_an_unknown_route_comes_first, rig_set_up,
+                                        rig_tear_down),
         cmocka_unit_test_setup_teardown(suspects_of_one_route_hold_up_no_others, rig_set_up,
                                         rig_tear_down),
         cmocka_unit_test_setup_teardown(every_life_ends_once, rig_set_up, rig_tear_down),

@@ -32,6 +32,28 @@ static void test_suspects_run_alone(void **state)
     close_bench(bench);
 }
 
+/* A suspect of a route that we do not know: nothing else comes before we have asked for it by name,
+ * but not twice in a row. */
+static void test_suspects_come_first_once(void **state)
+{
+    (void)state;
+    struct bench *bench = open_bench(ONE, 10);
+    struct queue_room waiting = {.route = slice_of("n")};
+
+    runner_turn(&bench->runner);
+    assert_true(bench->queue.request.takes_suspect);
+    assert_true(bench->queue.request.suspect_first);
+    fake_answer_claim(
+        &bench->queue,
+        &(struct queue_claim_result){.waiting = &waiting, .waiting_count = 1, .has_more = true});
+    runner_turn(&bench->runner);
+    assert_int_equal(bench->queue.claims_count, 2);
+    assert_true(bench->queue.request.takes_suspect);
+    assert_false(bench->queue.request.suspect_first);
+    fake_answer_claim(&bench->queue, &(struct queue_claim_result){0});
+    close_bench(bench);
+}
+
 static void test_suspects_run_in_company_when_they_must(void **state)
 {
     (void)state;
@@ -89,6 +111,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspects_run_alone),
+        cmocka_unit_test(test_suspects_come_first_once),
         cmocka_unit_test(test_suspects_run_in_company_when_they_must),
         cmocka_unit_test(test_suspect_that_takes_long_gets_company),
     };
