@@ -233,6 +233,7 @@ static void on_claim(const struct queue_claim_result *result, void *arg)
         claim_withdraw(runner);
     if (result->status < 0) {
         claimer->may_wait = true;
+        claimer->wants_suspect |= claimer->asks_alone;
         claim_pause(runner);
         return;
     }

@@ -54,6 +54,24 @@ static void test_suspects_come_first_once(void **state)
     close_bench(bench);
 }
 
+/* As the first claim of a child does that comes before its queue is ready. */
+static void test_a_claim_that_fails_forgets_no_suspect(void **state)
+{
+    (void)state;
+    struct bench *bench = open_bench(ONE, 10);
+
+    runner_turn(&bench->runner);
+    assert_true(bench->queue.request.takes_suspect);
+    fake_answer_claim(&bench->queue, &(struct queue_claim_result){.status = ERR_UNFIT});
+    bench->runner.claimer.paused_until_mono_ms = 0; /* CLAIM_PAUSE_MS later */
+    bench->runner.claimer.has_change = true;
+    runner_turn(&bench->runner);
+    assert_int_equal(bench->queue.claims_count, 2);
+    assert_true(bench->queue.request.takes_suspect);
+    fake_answer_claim(&bench->queue, &(struct queue_claim_result){0});
+    close_bench(bench);
+}
+
 static void test_suspects_run_in_company_when_they_must(void **state)
 {
     (void)state;
@@ -112,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suspects_run_alone),
         cmocka_unit_test(test_suspects_come_first_once),
+        cmocka_unit_test(test_a_claim_that_fails_forgets_no_suspect),
         cmocka_unit_test(test_suspects_run_in_company_when_they_must),
         cmocka_unit_test(test_suspect_that_takes_long_gets_company),
     };
