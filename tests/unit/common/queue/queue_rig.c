@@ -14,6 +14,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/digest.h"
+#include "common/job/job_codec.h"
 #include "common/queue/queue_fleet.h"
 
 /* ---- Redis -------------------------------------------------------------------------- */
@@ -423,6 +424,19 @@ int rig_fail(struct rig *rig, struct queue *queue, const struct job *job, const 
     queue_fail(queue, &ended, on_done, &done);
     rig_wait(rig, &done.is_done);
     return done.status;
+}
+
+void rig_recover(struct rig *rig, struct queue *queue, const struct job *job,
+                 enum queue_blame blame)
+{
+    struct done done = {.is_done = 0};
+    char member[JOB_MEMBER_SIZE];
+
+    job_ticket_make(job, member);
+    memcpy(member + JOB_TICKET_SIZE, job->token, JOB_TOKEN_SIZE);
+    queue_recover(queue, member, 1, blame, on_done, &done);
+    rig_wait(rig, &done.is_done);
+    assert_int_equal(done.status, 0);
 }
 
 int rig_retry(struct rig *rig, struct queue *queue, const struct job *job, int64_t in_ms)

@@ -81,6 +81,9 @@ int rig_finish(struct rig *rig, struct queue *queue, const struct job *job, cons
 int rig_fail(struct rig *rig, struct queue *queue, const struct job *job, const char *code);
 int rig_retry(struct rig *rig, struct queue *queue, const struct job *job, int64_t in_ms);
 int rig_release(struct rig *rig, struct queue *queue, const struct job *job);
+/* As if the process that runs it had died. */
+void rig_recover(struct rig *rig, struct queue *queue, const struct job *job,
+                 enum queue_blame blame);
 /* The job as it is now; its slices live until the next call. */
 int rig_get(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out);
 int rig_get_small(struct rig *rig, struct queue *queue, const struct job_id *id, struct job *out);
