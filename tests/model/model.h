@@ -79,7 +79,7 @@ struct model_request {
     bool is_standing;
     unsigned room[MODEL_ROUTES]; /* 0: not asked for */
     unsigned count, hand_max, first_shard;
-    bool takes_suspect;
+    bool takes_suspect, suspect_first;
     int64_t lease_ms;
     uint8_t token[JOB_TOKEN_SIZE];
 };

@@ -20,6 +20,7 @@ static redisReply *send(struct history *history, struct random *random,
     *request = (struct model_request){.count = 1 + random_below(random, 5),
                                       .first_shard = random_below(random, MODEL_SHARDS),
                                       .takes_suspect = random_chance(random, 80),
+                                      .suspect_first = random_chance(random, 40),
                                       .lease_ms = 1000 + random_below(random, 9000)};
     for (unsigned i = 0; i < MODEL_ROUTES; i++)
         if (random_chance(random, 80))
@@ -35,7 +36,8 @@ static redisReply *send(struct history *history, struct random *random,
     command_add(command, request->token, JOB_TOKEN_SIZE);
     command_format(command, "%lld", (long long)request->lease_ms);
     command_format(command, "%u", request->count);
-    command_text(command, request->takes_suspect ? "1" : "0");
+    request->suspect_first = request->suspect_first && request->takes_suspect;
+    command_text(command, request->suspect_first ? "2" : request->takes_suspect ? "1" : "0");
     request->hand_max = random_below(random, 4);
     request->is_standing = request->hand_max > 0 && random_chance(random, 80);
     command_text(command, request->is_standing || random_chance(random, 50) ? "1" : "0");
@@ -120,8 +122,22 @@ static bool had_room(const struct history *history, const struct model_request *
            count_taken(history, is_taken, route) < request->room[route];
 }
 
+/* A suspect of a route that was not asked for; one that has ended may lie about as a ticket. */
+static bool has_unnamed_suspect(const struct history *history, const struct model_request *request,
+                                bool is_certain)
+{
+    for (unsigned i = 0; i < history->jobs_count; i++) {
+        const struct model_job *job = &history->model.jobs[i];
+
+        if (job->exists && job->is_suspect && request->room[job->route] == 0 &&
+            (!is_certain || model_is_claimable(&history->model, job, history->now_ms)))
+            return true;
+    }
+    return false;
+}
+
 static void check_left(struct history *history, const struct model_request *request,
-                       const bool *is_taken)
+                       const bool *is_taken, bool waits)
 {
     const struct model *model = &history->model;
     bool has_suspect = false;
@@ -135,9 +151,12 @@ static void check_left(struct history *history, const struct model_request *requ
             request->room[job->route] == 0)
             continue;
         if (job->is_suspect ? request->takes_suspect && !has_suspect
-                            : had_room(history, request, is_taken, job->route))
+                            : !waits && had_room(history, request, is_taken, job->route))
             history_fault(history, "job %u was left though there was room", i);
     }
+    if (request->suspect_first && !has_suspect && !waits &&
+        has_unnamed_suspect(history, request, true))
+        history_fault(history, "a suspect did not come first");
 }
 
 /* Hints and "has more" say of all that waits. */
@@ -256,11 +275,14 @@ void history_claim(struct history *history, struct random *random)
     }
     count = read_ids(history, reply->element[0], is_taken);
     check_taken(history, &request, is_taken, false);
-    check_left(history, &request, is_taken);
+    /* Nothing came, for a suspect whose route its child is told. */
+    bool waits = request.suspect_first && count == 0 && reply->element[1]->integer == 1 &&
+                 has_unnamed_suspect(history, &request, false);
+    check_left(history, &request, is_taken, waits);
     start_all(history, &request, is_taken);
     expire_met(history, &request);
     check_rest(history, &request, reply, count == request.count);
-    if (count > 0)
+    if (count > 0 || waits)
         request.is_standing = false;
     history->model.standing[request.token[0] - 'a'] = request;
     freeReplyObject(reply);
